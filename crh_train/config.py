@@ -1,0 +1,357 @@
+"""Run configurations: the typed schema, and what of it is a run's identity. No Hydra, no JAX.
+
+Every field is a choice that `conf/` writes out; nothing has a default here, so that one look into `conf/` shows what
+a run does. A part (model, loss, …) is one of several dataclasses, picked by its `name`.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crh_train.errors import ConfigError
+
+
+def _at_least(minimum: float, **more: Any) -> Any:
+    return field(metadata={"minimum": minimum, **more})
+
+
+def _between(minimum: float, maximum: float) -> Any:
+    return field(metadata={"minimum": minimum, "maximum": maximum})
+
+
+def _one_of(*choices: str) -> Any:
+    return field(metadata={"choices": choices})
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Fields that every source has. One sample is `slices` consecutive slices of a volume."""
+
+    name: str
+    axis: str = _one_of("sagittal", "coronal", "axial")  # slices are cut across this axis
+    downsample: int = _at_least(1)  # voxels averaged along each axis
+    shape: list[int] = _at_least(1)  # rows and columns after centred cropping or zero padding, pixels
+    slices: int = _at_least(1)  # consecutive slices in one sample
+    stride: int = _at_least(1)  # slices from one sample's first to the next one's
+    extent: list[float] = _between(0.0, 1.0)  # the part of the axis that is used, as fractions of its length
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mni152Config(DataConfig):
+    """The MNI152 T1 template with its tissue maps, from the installed nilearn package."""
+
+    validation: list[float] = _between(0.0, 1.0)  # the slab held out, as fractions of the axis
+    gap: int = _at_least(0)  # slices left out on either side of that slab
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiftiConfig(DataConfig):
+    """A folder of volumes (`runtime.data_root`), each file wholly in one split."""
+
+    validation_fraction: float = _between(0.0, 1.0)  # of the files, rounded, at least one
+    split_seed: int = _at_least(0)
+
+
+# --- task, tokenizer, augmentation ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """Image from undersampled k-space."""
+
+    name: str
+    acceleration: int = _at_least(1)  # sampled columns: one in so many, with the centre
+    center_fraction: float = _between(0.0, 1.0)  # of the columns, around zero frequency, always sampled
+    mask: str = _one_of("equispaced", "random")
+    mask_seed: int = _at_least(0)  # for the random mask; drawn once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TissueConfig:
+    """Tissue class per pixel, from the source's labels."""
+
+    name: str
+    classes: int = _at_least(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntensityTokenizerConfig:
+    name: str
+    mean: float
+    scale: float = _at_least(1e-6)  # tokens are (intensity - mean) / scale
+    patch: int = _at_least(1)  # pixels along each side of a token
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChromaticTokenizerConfig:
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """Each is drawn anew for every sample at every step. All off: no augmentation."""
+
+    name: str
+    flip_rows: bool
+    flip_columns: bool
+    rotate_90: bool  # needs square images
+    intensity_scale: float = _between(0.0, 0.9)  # factor drawn from [1 - s, 1 + s]
+    noise: float = _at_least(0.0)  # standard deviation, in intensity
+
+
+# --- model ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    name: str
+    initialisation: str = _one_of("kaiming", "xavier")
+    residual: bool  # the model gives what is added to its input
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpConfig(ModelConfig):
+    hidden: int = _at_least(1)
+    layers: int = _at_least(1)
+    activation: str = _one_of("relu", "leaky_relu", "gelu", "silu", "tanh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnConfig(ModelConfig):
+    channels: int = _at_least(1)
+    layers: int = _at_least(2)
+    kernel: int = _at_least(1)  # odd
+    activation: str = _one_of("relu", "leaky_relu", "gelu", "silu", "tanh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnetConfig(ModelConfig):
+    channels: int = _at_least(1)  # of the first level; doubled at each pool
+    pools: int = _at_least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GruConfig(ModelConfig):
+    hidden: int = _at_least(1)
+
+
+# --- loss ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class MseConfig:
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropyConfig:
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuralConfig:
+    name: str
+    edge_weight: float = _at_least(0.0)  # how much more an edge pixel of the target counts
+    gradient_weight: float = _at_least(0.0)  # of the difference of image gradients
+    epsilon: float = _at_least(1e-8)  # smooths |x| at zero, in token units
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChromaticCoherenceConfig:
+    name: str
+    fidelity_weight: float = _at_least(0.0)  # of the mean squared error of the colours
+    coherence_weight: float = _at_least(0.0)  # of the field's energy
+    variation_weight: float = _at_least(0.0)  # lambda_tv
+    saturation_weight: float = _at_least(0.0)  # lambda_sat
+    epsilon: float = _at_least(1e-8)  # smooths the norm at zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalSmoothnessConfig:
+    name: str
+    fidelity_weight: float = _at_least(0.0)  # of the mean squared error
+    smoothness_weight: float = _at_least(0.0)  # of the second difference along the sequence
+
+
+# --- optimizer, scheduler ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdConfig:
+    name: str
+    momentum: float = _between(0.0, 1.0)
+    dampening: float = _between(0.0, 1.0)
+    weight_decay: float = _at_least(0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """AdamW: weight decay is decoupled from the gradient."""
+
+    name: str
+    beta1: float = _between(0.0, 1.0)
+    beta2: float = _between(0.0, 1.0)
+    epsilon: float = _at_least(0.0)  # added to the root of the second moment, outside the root
+    weight_decay: float = _at_least(0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmspropConfig:
+    name: str
+    decay: float = _between(0.0, 1.0)
+    epsilon: float = _at_least(0.0)  # added outside the root
+    momentum: float = _between(0.0, 1.0)
+    weight_decay: float = _at_least(0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChromaticSgdConfig:
+    name: str
+    momentum: float = _between(0.0, 1.0)
+    dampening: float = _between(0.0, 1.0)
+    weight_decay: float = _at_least(0.0)
+    smallest_scale: float = _at_least(1e-3)  # bounds of a channel's step scale
+    largest_scale: float = _at_least(1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearDecayConfig:
+    name: str
+    warmup_epochs: int = _at_least(0)
+    final_fraction: float = _between(0.0, 1.0)  # of the peak learning rate, at the last step
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineAnnealingConfig:
+    name: str
+    warmup_epochs: int = _at_least(0)
+    final_fraction: float = _between(0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDecayConfig:
+    name: str
+    milestones: list[int] = _at_least(1)  # epochs, strictly increasing
+    factor: float = _between(0.0, 1.0)  # multiplies the learning rate at each milestone
+
+
+# --- engine, determinism, runtime ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeterminismConfig:
+    name: str  # native: the same bits on the same machine and software
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    seed: int = _between(0, 2**32 - 1)  # in the run hash, not in the configuration hash
+    epochs: int = _at_least(1)
+    batch_size: int = _at_least(1)  # samples in one optimizer step
+    micro_batches: int = _at_least(1)  # equal parts of a batch whose gradients are accumulated in order
+    learning_rate: float = _at_least(0.0)  # at the schedule's peak
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where and how, never what: outside every hash."""
+
+    devices: int = _at_least(1)  # the batch is sharded over so many
+    threads: int = _at_least(0)  # of XLA on the CPU; 0: as many as the process may use
+    checkpoint_every: int = _at_least(1)  # epochs
+    progress: bool
+    data_root: str | None  # the folder of data=nifti
+    cache: str | None  # prepared arrays; null: the user's cache folder
+
+
+PARTS: Mapping[str, Mapping[str, type]] = {
+    "data": {"mni152": Mni152Config, "nifti": NiftiConfig},
+    "task": {"reconstruction": ReconstructionConfig, "tissue": TissueConfig},
+    "tokenizer": {"intensity": IntensityTokenizerConfig, "chromatic": ChromaticTokenizerConfig},
+    "augmentation": {"standard": AugmentationConfig},
+    "model": {"mlp": MlpConfig, "cnn": CnnConfig, "unet": UnetConfig, "gru": GruConfig},
+    "loss": {
+        "mse": MseConfig,
+        "cross_entropy": CrossEntropyConfig,
+        "structural": StructuralConfig,
+        "chromatic_coherence": ChromaticCoherenceConfig,
+        "temporal_smoothness": TemporalSmoothnessConfig,
+    },
+    "optimizer": {
+        "sgd": SgdConfig,
+        "adam": AdamConfig,
+        "rmsprop": RmspropConfig,
+        "chromatic_sgd": ChromaticSgdConfig,
+    },
+    "scheduler": {
+        "linear_decay": LinearDecayConfig,
+        "cosine_annealing": CosineAnnealingConfig,
+        "step_decay": StepDecayConfig,
+    },
+    "determinism": {"native": DeterminismConfig},
+}
+"""Each group of `conf/` and the schema of each of its built-in choices."""
+
+SECTIONS: Mapping[str, type] = {"engine": EngineConfig, "runtime": RuntimeConfig}
+"""The parts of a configuration that are no choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole configuration. The parts' types are those of `PARTS`; third parties may bring more."""
+
+    data: Any
+    task: Any
+    tokenizer: Any
+    augmentation: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+    scheduler: Any
+    determinism: Any
+    engine: EngineConfig
+    runtime: RuntimeConfig
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """` (did you mean 'x'?)`, or the list of what there is, for the end of an error message."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def check_ranges(part: Any, path: str) -> None:
+    """Raise `ConfigError` for a field outside what its schema allows, lists element by element."""
+    for spec in dataclasses.fields(part):
+        value = getattr(part, spec.name)
+        where = f"{path}.{spec.name}"
+        for element in value if isinstance(value, list) else [value]:
+            _check_element(element, spec.metadata, where)
+
+
+def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number, got {value}")
+    if "choices" in allowed and value not in allowed["choices"]:
+        raise ConfigError(f"{where}={value!r} is unknown: {nearest(str(value), list(allowed['choices']))}")
+    if "minimum" in allowed and value < allowed["minimum"]:
+        raise ConfigError(f"{where} must be at least {allowed['minimum']}, got {value}")
+    if "maximum" in allowed and value > allowed["maximum"]:
+        raise ConfigError(f"{where} must be at most {allowed['maximum']}, got {value}")
+
+
+def semantic(config: RunConfig) -> dict[str, Any]:
+    """What of a configuration decides the bits, as JSON: all but `runtime` and the seed.
+
+    The seed stands beside the configuration hash in a run's identity, so that runs of one configuration over
+    several seeds share that hash.
+    """
+    document = dataclasses.asdict(config)
+    del document["runtime"]
+    del document["engine"]["seed"]
+    return document

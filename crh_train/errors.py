@@ -1,0 +1,90 @@
+"""Every failure a user can meet, each with the exit code that the command line returns for it.
+
+    CrhTrainError                    exit
+    ├── CheckFailed                   1   a check ran and its answer is no
+    │   ├── BitsDiffer                    a replay produced other bits
+    │   ├── VerificationFailed            a run's files contradict one another
+    │   └── Diverged                      training met a non-finite number
+    ├── UsageError                    2   what was asked for cannot be done as asked
+    │   ├── ConfigError                   a configuration key, value or choice
+    │   ├── EnvironmentRefused            a flag or variable that breaks the promise
+    │   ├── RunNotFound                   no run, or several, under that name
+    │   └── RunBusy                       another process is writing to the run
+    ├── InputError                    3   bytes that cannot be read or trusted
+    │   ├── DataError                     a data source: missing, unreadable, changed
+    │   ├── CorruptCheckpoint
+    │   ├── CorruptChronicle
+    │   └── CorruptRun                    a run's other files (config, manifest, environment, reports)
+    ├── StorageFailed                 3   the disk refused a write: full, read-only, failing
+    └── Interrupted                 130   stopped by a signal after a finished step
+
+A message is one line: what was expected, what was found and where, and what to do next.
+"""
+
+
+class CrhTrainError(Exception):
+    exit_code = 1
+
+
+class CheckFailed(CrhTrainError):
+    exit_code = 1
+
+
+class BitsDiffer(CheckFailed):
+    pass
+
+
+class VerificationFailed(CheckFailed):
+    pass
+
+
+class Diverged(CheckFailed):
+    pass
+
+
+class UsageError(CrhTrainError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    pass
+
+
+class EnvironmentRefused(UsageError):
+    pass
+
+
+class RunNotFound(UsageError):
+    pass
+
+
+class RunBusy(UsageError):
+    pass
+
+
+class InputError(CrhTrainError):
+    exit_code = 3
+
+
+class DataError(InputError):
+    pass
+
+
+class CorruptCheckpoint(InputError):
+    pass
+
+
+class CorruptChronicle(InputError):
+    pass
+
+
+class CorruptRun(InputError):
+    pass
+
+
+class StorageFailed(CrhTrainError):
+    exit_code = 3
+
+
+class Interrupted(CrhTrainError):
+    exit_code = 130

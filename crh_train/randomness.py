@@ -1,0 +1,26 @@
+"""The one root key and how every use derives its own from it. No generator, no state, no key used twice.
+
+A key is `fold_in(fold_in(root, purpose), index)`: the purpose says what for, the index which one (an epoch, a step,
+a sample). Purposes are numbered for ever: a number released is never given to another purpose.
+"""
+
+from enum import IntEnum
+
+import jax
+from jax import Array
+
+
+class Purpose(IntEnum):
+    INITIALISE = 0  # index: 0
+    SHUFFLE = 1  # index: the epoch
+    AUGMENT = 2  # index: the step, then the sample's index in the dataset
+
+
+def root_key(seed: int) -> Array:
+    """The run's root key: a threefry key from `seed`, 0 <= seed < 2**32 (JAX keeps no more bits with x64 off)."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def derive(root: Array, purpose: Purpose, index: Array | int) -> Array:
+    """The key of use number `index` of `purpose`."""
+    return jax.random.fold_in(jax.random.fold_in(root, int(purpose)), index)

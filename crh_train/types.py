@@ -1,0 +1,84 @@
+"""The values that travel between the parts, and the protocol of hooks.
+
+Shape letters: B samples, T consecutive slices of a sample, H rows, W columns, C channels, K classes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jax import Array
+
+Params = Mapping[str, Array]
+"""Parameters: a flat mapping from dotted names to float32 arrays. JAX visits it in sorted key order."""
+
+
+class TrainState(NamedTuple):
+    params: Params
+    opt_state: Any
+    key: Array  # the root key of `randomness.py`; never changes
+    step: Array  # int32 [], optimizer steps done
+
+
+class Batch(NamedTuple):
+    image: Array  # float32 [B, T, H, W], intensities in [0, 1]
+    label: Array | None  # int32 [B, T, H, W], a class per pixel; None where the source has no labels
+    sample: Array  # int32 [B], each sample's index in its split
+
+
+class StepMetrics(NamedTuple):
+    loss: Array  # float32 []
+    coherence: Array  # float32 []
+    lr: Array  # float32 []
+    grad_norm: Array  # float32 [], over all leaves
+    leaf_grad_norms: Array  # float32 [leaves], in sorted key order
+
+
+class StepRecord(NamedTuple):
+    """One finished step, on the host."""
+
+    step: int  # steps done, the first is 1
+    epoch: int  # the first is 0
+    batch: int  # within the epoch, the first is 0
+    loss: np.float32
+    coherence: np.float32
+    lr: np.float32
+    grad_norm: np.float32
+    leaf_grad_norms: np.ndarray
+
+
+class Model(NamedTuple):
+    init: Callable[[Array], Params]  # key -> params
+    apply: Callable[[Params, Array], Array]  # params, x [B, T, h, w, C] -> y [B, T, h, w, C or K]
+
+
+class Tokenizer(NamedTuple):
+    encode: Callable[[Array], Array]  # [B, T, H, W] -> [B, T, h, w, channels]
+    decode: Callable[[Array], Array]  # the way back
+    channels: int
+
+
+class Task(NamedTuple):
+    """What is learned: turns a batch of images and labels into input and target."""
+
+    pair: Callable[[Array, Array | None], tuple[Array, Array]]
+    """image [B, T, H, W], label -> input [B, T, H, W], target (image [B, T, H, W] or class [B, T, H, W])"""
+    classes: int  # 0: the target is an image; K: the target is one of K classes per pixel
+
+
+Loss = Callable[[Array, Array], Array]
+"""prediction, target -> float32 []. Targets are tokens as the prediction is, or int32 classes without its last axis."""
+
+
+class Hook(Protocol):
+    """Called around each step, in the order in which the hooks are listed. Hooks do all input and output."""
+
+    def before_step(self, step: int) -> None:
+        """Before step number `step` (the first is 1) is dispatched."""
+
+    def after_step(self, record: StepRecord) -> None:
+        """Once the step's numbers are on the host: in order, exactly once, and possibly after the next
+        `before_step`, so that reading numbers does not stall the device."""
+
+    def after_epoch(self, epoch: int, state: TrainState) -> None:
+        """After the last step of epoch number `epoch` (the first is 0), and where a run is asked to stop early."""
