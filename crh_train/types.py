@@ -80,5 +80,6 @@ class Hook(Protocol):
         """Once the step's numbers are on the host: in order, exactly once, and possibly after the next
         `before_step`, so that reading numbers does not stall the device."""
 
-    def after_epoch(self, epoch: int, state: TrainState) -> None:
-        """After the last step of epoch number `epoch` (the first is 0), and where a run is asked to stop early."""
+    def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
+        """After the last step of an epoch, with the state after that step; `last` where no step follows, because
+        training is done or was asked to stop, then also in the middle of an epoch."""

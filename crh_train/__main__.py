@@ -1,0 +1,3 @@
+from crh_train.cli import main
+
+main()

@@ -1,0 +1,284 @@
+r"""Checkpoints: all that a run needs to go on, in one write-once file named by its hash. NumPy only, and no pickle:
+reading one never runs code.
+
+Format 1 of `.chk`; integers are little-endian:
+
+     8 bytes  magic, `CRHCHK\r\n`: a transfer that rewrites line ends breaks it
+     4 bytes  format version, 1
+     8 bytes  length of the header
+    32 bytes  SHA-256 of the header
+        …     header
+        …     payload
+
+1. A checkpoint MUST be a regular file that ends where its payload ends.
+2. The header MUST be at most 16 MiB of msgpack: a map of exactly the fields of `CheckpointHeader`, keys sorted, every
+   value in its shortest encoding, without ext types; that is, packing what was unpacked gives the same bytes.
+3. `arrays` lists the arrays, each a map `{dtype, name, offset, section, sha256, shape, size}`, by section (`model`,
+   then `optimizer`) and then by name, strictly increasing. The first offset is 0, each next one is where the array
+   before ends, and the last array ends where the payload does. `size` MUST be the shape times the size of the dtype,
+   and the dtype one of `DTYPES`.
+4. `sha256` holds the SHA-256 of each piece of 4 MiB (the last may be shorter) of the array, 32 bytes each, in order.
+5. Elements are stored little-endian, in C order.
+6. The file's name MUST be `e<epoch_index>-s<step>-<hash>.chk`, the numbers padded to 5 and 8 digits.
+
+The hash of a checkpoint, SHA256(model + optimizer + RNG + config), is the SHA-256 of the canonical JSON (RFC 8785) of
+
+    {"config": config_hash, "model": [[name, dtype, shape, sha256], …], "optimizer": [the same, …],
+     "rng": {"epoch_index": …, "rng_state": […], "step": …}}
+
+with `sha256` as in 4, in hexadecimal. The counters belong to the RNG because every random number is drawn from
+(`rng_state`, counter). It leaves out `previous` and `chronicle_offset`, so that one state has one hash; and because it
+is made of the pieces' hashes, an auditor who holds it can check the header alone, or one piece of one array.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crh_train import filesystem
+from crh_train.checkpoint_header import (
+    DIGEST_BYTES,
+    DTYPES,
+    MAX_HEADER_BYTES,
+    PIECE_BYTES,
+    SECTIONS,
+    ArrayEntry,
+    CheckpointHeader,
+    dtype_named,
+    pack,
+    piece_count,
+    unpack,
+)
+from crh_train.chronicle import ChronicleOffset
+from crh_train.digest import little_endian
+from crh_train.errors import CorruptCheckpoint
+
+MAGIC = b"CRHCHK\r\n"
+VERSION = 1
+
+_PREFIX = struct.Struct("<8sIQ32s")
+_HASH_THREADS = 4
+_ADVICE = "do not use this file; `crh-train verify` on its run names the newest good checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A run's whole state after a step, and where it belongs."""
+
+    model_state: Mapping[str, np.ndarray]  # by parameter name
+    optimizer_state: Mapping[str, np.ndarray]  # by path in the optimizer's state
+    rng_state: np.ndarray  # uint32 [n], the root key's words
+    step: int  # optimizer steps done
+    epoch_index: int  # epochs finished
+    config_hash: str
+    dataset_state: str
+    run_hash: str
+    seed: int
+    chronicle_offset: ChronicleOffset  # the chronicle's end after this step
+    previous: str | None  # the hash of the checkpoint before this one; None for a run's first
+
+
+def checkpoint_hash(checkpoint: Checkpoint) -> str:
+    """SHA256(model + optimizer + RNG + config), 64 hexadecimal digits; its bytes stand in the module's docstring."""
+    payload = _payload(checkpoint)
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return _header(checkpoint, payload, pool.map(_sha256, _pieces(payload))).hash
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Publish `checkpoint` in `folder` under its own name; when this returns, it survives a loss of power.
+
+    The same checkpoint gives the same bytes; where its file is there already, nothing changes. The chronicle MUST
+    have been synced up to `chronicle_offset` before.
+
+    Raises:
+      CorruptCheckpoint: the name is taken by other bytes, or `checkpoint` holds what the format cannot.
+      StorageFailed: the disk refused; nothing was published.
+    """
+    payload = _payload(checkpoint)
+    with ThreadPoolExecutor(_HASH_THREADS) as pool, filesystem.NewFile(folder) as file:
+        hashes = pool.map(_sha256, _pieces(payload))  # runs while the payload is being written
+        blank = (b"\0" * DIGEST_BYTES for _ in _pieces(payload))
+        file.write(bytes(_PREFIX.size + len(pack(_header(checkpoint, payload, blank)))))
+        for _, _, array in payload:
+            file.write(_bytes(array))
+        header = _header(checkpoint, payload, hashes)
+        packed = pack(header)
+        try:
+            unpack(packed)
+        except ValueError as error:
+            raise CorruptCheckpoint(f"checkpoint at step {checkpoint.step} cannot be stored: {error}") from error
+        file.write_at_start(_PREFIX.pack(MAGIC, VERSION, len(packed), hashlib.sha256(packed).digest()) + packed)
+        path = folder / header.file_name
+        if not file.publish(path.name):
+            if not file.same_bytes_as(path):
+                raise CorruptCheckpoint(f"{path}: is there already, with other bytes; move it away and resume the run")
+            filesystem.fsync_folder(folder)  # a crash may have come between its rename and its folder's sync
+    return path
+
+
+_Payload = Sequence[tuple[str, str, np.ndarray]]
+
+
+def _payload(checkpoint: Checkpoint) -> _Payload:
+    """Section, name and little-endian array, in the order of the payload."""
+    sections = zip(SECTIONS, (checkpoint.model_state, checkpoint.optimizer_state), strict=True)
+    ordered = [(section, name, arrays[name]) for section, arrays in sections for name in sorted(arrays)]
+    for section, name, array in ordered:
+        if array.dtype.name not in DTYPES:
+            raise CorruptCheckpoint(f"{section} array '{name}': expected one of {', '.join(DTYPES)}, got {array.dtype}")
+    return [(section, name, little_endian(array)) for section, name, array in ordered]
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _pieces(payload: _Payload) -> Iterable[memoryview]:
+    for _, _, array in payload:
+        for begin in range(0, array.nbytes, PIECE_BYTES):
+            yield _bytes(array)[begin : begin + PIECE_BYTES]
+
+
+def _sha256(piece: memoryview) -> bytes:
+    return hashlib.sha256(piece).digest()
+
+
+def _header(checkpoint: Checkpoint, payload: _Payload, hashes: Iterable[bytes]) -> CheckpointHeader:
+    remaining = iter(hashes)
+    entries: list[ArrayEntry] = []
+    offset = 0
+    for section, name, array in payload:
+        entries.append(
+            ArrayEntry(
+                dtype=array.dtype.name,
+                name=name,
+                offset=offset,
+                section=section,
+                sha256=b"".join(next(remaining) for _ in range(piece_count(array.nbytes))),
+                shape=array.shape,
+                size=array.nbytes,
+            )
+        )
+        offset += array.nbytes
+    if checkpoint.rng_state.dtype != np.uint32 or checkpoint.rng_state.ndim != 1:
+        raise CorruptCheckpoint(
+            f"rng_state: expected uint32 [n], got {checkpoint.rng_state.dtype}{checkpoint.rng_state.shape}"
+        )
+    return CheckpointHeader(
+        arrays=entries,
+        chronicle_offset=checkpoint.chronicle_offset,
+        config_hash=checkpoint.config_hash,
+        dataset_state=checkpoint.dataset_state,
+        epoch_index=checkpoint.epoch_index,
+        previous=checkpoint.previous,
+        rng_state=checkpoint.rng_state.tolist(),
+        run_hash=checkpoint.run_hash,
+        seed=checkpoint.seed,
+        step=checkpoint.step,
+    )
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, every byte of it checked; arrays are read-only.
+
+    The bytes that are hashed are the bytes that are returned: they are read once, into memory of our own, and so the
+    file can change meanwhile without harm. Raises `CorruptCheckpoint` naming the file and the place in it.
+    """
+    with (
+        filesystem.opened_regular(path, CorruptCheckpoint) as (descriptor, size),
+        ThreadPoolExecutor(_HASH_THREADS) as pool,
+    ):
+        header, start = _read_header(path, descriptor, size)
+        buffers = [np.empty(entry.size, np.uint8) for entry in header.arrays]
+
+        def load(piece: tuple[int, int]) -> bool:
+            index, begin = piece
+            entry, view = header.arrays[index], buffers[index].data[begin : begin + PIECE_BYTES]
+            got = os.preadv(descriptor, [view], start + entry.offset + begin)
+            expected = entry.sha256[begin // PIECE_BYTES * DIGEST_BYTES :][:DIGEST_BYTES]
+            return got == len(view) and _sha256(view) == expected
+
+        pieces = [(i, begin) for i, entry in enumerate(header.arrays) for begin in range(0, entry.size, PIECE_BYTES)]
+        for (index, begin), good in zip(pieces, pool.map(load, pieces), strict=True):
+            if not good:
+                entry = header.arrays[index]
+                raise CorruptCheckpoint(
+                    f"{path}: {entry.section} array '{entry.name}': piece {begin // PIECE_BYTES + 1} of "
+                    f"{piece_count(entry.size)} does not have its SHA-256; {_ADVICE}"
+                )
+    states: dict[str, dict[str, np.ndarray]] = {section: {} for section in SECTIONS}
+    for entry, buffer in zip(header.arrays, buffers, strict=True):
+        array = buffer.view(dtype_named(entry.dtype)).reshape(entry.shape)
+        array.flags.writeable = False
+        states[entry.section][entry.name] = array
+    return Checkpoint(
+        model_state=states["model"],
+        optimizer_state=states["optimizer"],
+        rng_state=np.asarray(header.rng_state, np.uint32),
+        step=header.step,
+        epoch_index=header.epoch_index,
+        config_hash=header.config_hash,
+        dataset_state=header.dataset_state,
+        run_hash=header.run_hash,
+        seed=header.seed,
+        chronicle_offset=header.chronicle_offset,
+        previous=header.previous,
+    )
+
+
+def read_header(path: Path) -> CheckpointHeader:
+    """The header at `path`, checked against its hash and the file's name; the payload is not read.
+
+    Raises `CorruptCheckpoint`.
+    """
+    with filesystem.opened_regular(path, CorruptCheckpoint) as (descriptor, size):
+        return _read_header(path, descriptor, size)[0]
+
+
+def _read_header(path: Path, descriptor: int, size: int) -> tuple[CheckpointHeader, int]:
+    """The header and where the payload begins."""
+    prefix = os.pread(descriptor, _PREFIX.size, 0)
+    if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
+        raise CorruptCheckpoint(
+            f"{path}: expected a checkpoint, found a file of {size} bytes that begins {prefix[:8]!r}"
+        )
+    _, version, length, digest = _PREFIX.unpack(prefix)
+    if version != VERSION:
+        raise CorruptCheckpoint(
+            f"{path}: expected format version {VERSION}, found {version}; use the crh-train that wrote it"
+        )
+    if length > min(MAX_HEADER_BYTES, size - _PREFIX.size):
+        raise CorruptCheckpoint(
+            f"{path}: header: expected at most {MAX_HEADER_BYTES} bytes inside a file of {size}, "
+            f"found {length}; {_ADVICE}"
+        )
+    packed = os.pread(descriptor, length, _PREFIX.size)
+    if hashlib.sha256(packed).digest() != digest:
+        raise CorruptCheckpoint(f"{path}: header: does not have its SHA-256; {_ADVICE}")
+    try:
+        header = unpack(packed)
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{path}: header: {error}; {_ADVICE}") from error
+    start = _PREFIX.size + length
+    expected = start + sum(entry.size for entry in header.arrays)
+    if size != expected:
+        raise CorruptCheckpoint(f"{path}: expected {expected} bytes, found {size}; {_ADVICE}")
+    if path.name != header.file_name:
+        raise CorruptCheckpoint(
+            f"{path}: the content belongs under the name {header.file_name}; if only the name "
+            "was changed, change it back"
+        )
+    return header, start

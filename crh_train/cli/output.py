@@ -1,0 +1,82 @@
+"""What every command prints: tables or one JSON document on standard output, errors on standard error, exit codes."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crh_train.errors import CrhTrainError
+
+
+def _run_names(context: typer.Context, incomplete: str) -> list[str]:
+    folder = Path(context.params["runs"]) if "runs" in context.params else Path("runs")
+    return sorted(path.name for path in folder.glob(f"{incomplete}*") if path.is_dir())
+
+
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of the runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+HashArgument = Annotated[
+    str, typer.Argument(metavar="HASH", help="A run's hash, or any unique beginning of it.", autocompletion=_run_names)
+]
+RuntimeArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[runtime.KEY=VALUE]...", help="What to change of where and how it runs.")
+]
+
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 the check failed or the bits differ · 2 usage or configuration · "
+    "3 unreadable or corrupt input · 130 interrupted."
+)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Let `function`, which has a `json_output` option, end on an error of ours as its exit code says."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            function(*args, **options)
+        except CrhTrainError as error:
+            if options["json_output"]:
+                name = type(error).__name__
+                emit({"error": name, "message": str(error), "exit_code": error.exit_code})
+            else:
+                typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+
+    return wrapped
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """`document` as one line of JSON on standard output."""
+    json.dump(document, sys.stdout, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def fields(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one pair a line, values aligned."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A table as wide as its content; the columns named in `right` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        grid.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    Console(soft_wrap=True).print(grid)
+
+
+def following(hint: str) -> None:
+    """The last line of a command: what to do next."""
+    typer.echo(f"next: {hint}")

@@ -1,0 +1,40 @@
+"""`crh-train resume`: go on with an unfinished run."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from crh_train.cli.output import HashArgument, JsonOption, RunsOption, RuntimeArguments, command, emit, following
+
+
+@command
+def resume(
+    run: HashArgument,
+    overrides: RuntimeArguments = None,
+    runs: RunsOption = Path("runs"),
+    json_output: JsonOption = False,
+) -> None:
+    """Go on with an unfinished run from its newest good checkpoint, to the same bits as if it had not stopped."""
+    from crh_train.cli.show import print_run, run_document
+    from crh_train.environment import configure
+    from crh_train.run_store import RunStore
+
+    folder = RunStore(runs).find(run)
+    from crh_train.stored import stored_config
+
+    config = stored_config(folder, overrides or [])
+    configure(os.environ, config.runtime.threads, config.runtime.devices)
+
+    from crh_train import session
+
+    outcome = session.resume(folder, config)
+    if json_output:
+        emit({**run_document(folder), "already_finished": outcome.already_finished, "notes": list(outcome.notes)})
+        return
+    for note in outcome.notes:
+        typer.echo(f"note: {note}")
+    if outcome.already_finished:
+        typer.echo(f"run {folder.name} is finished already; this is its result")
+    print_run(folder)
+    following(f"crh-train replay {folder.name}")

@@ -1,0 +1,78 @@
+"""`crh-train run`: train a configuration; with `-m`, each combination of the values given."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
+
+
+def complete(incomplete: str) -> list[str]:
+    """Completions of one argument: `conf=NAME`, `GROUP=CHOICE`, and keys of the sections."""
+    import dataclasses
+
+    from crh_train.compose import choices, search_path
+    from crh_train.config import PARTS, SECTIONS
+
+    folders = search_path(Path.cwd())
+    offered = [f"conf={name}" for name in choices(folders)]
+    offered += [f"{group}={name}" for group in PARTS for name in choices(folders, group)]
+    offered += [f"{name}.{field.name}=" for name, schema in SECTIONS.items() for field in dataclasses.fields(schema)]
+    return [word for word in offered if word.startswith(incomplete)]
+
+
+@command
+def run(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="conf=NAME [KEY=VALUE]...",
+            help="A configuration and what to change in it.",
+            autocompletion=complete,
+        ),
+    ],
+    sweep: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Run every combination of comma-separated values.")
+    ] = False,
+    runs: RunsOption = Path("runs"),
+    json_output: JsonOption = False,
+) -> None:
+    """Train a configuration from the start, with its chronicle, checkpoints and reports.
+
+    A run that is finished already is not done twice. Examples:
+
+    crh-train run conf=mri_cosine engine.epochs=3
+
+    crh-train run -m conf=mri_step engine.seed=0,1,2
+    """
+    from crh_train.compose import choices, compose, expand_sweep, search_path
+    from crh_train.environment import configure
+    from crh_train.errors import ConfigError
+
+    folders = search_path(Path.cwd())
+    if sweep:
+        from crh_train.cli.sweep import run_sweep
+
+        run_sweep(expand_sweep(arguments), runs, json_output)
+        return
+    names = [argument.removeprefix("conf=") for argument in arguments if argument.startswith("conf=")]
+    overrides = [argument for argument in arguments if not argument.startswith("conf=")]
+    if len(names) != 1:
+        raise ConfigError(f"give exactly one conf=NAME, one of: {', '.join(choices(folders))}")
+    config = compose(names[0], overrides, folders)
+    configure(os.environ, config.runtime.threads, config.runtime.devices)
+
+    from crh_train import session
+    from crh_train.cli.show import print_run, run_document
+    from crh_train.run_store import RunStore
+
+    outcome = session.run(config, names[0], overrides, RunStore(runs))
+    if json_output:
+        emit({**run_document(outcome.folder), "already_finished": outcome.already_finished})
+        return
+    if outcome.already_finished:
+        typer.echo(f"run {outcome.folder.name} is finished already; this is its result")
+    print_run(outcome.folder)
+    following(f"crh-train replay {outcome.folder.name}")

@@ -1,0 +1,219 @@
+"""From `conf/` and the command line to a typed `RunConfig`. The only importer of Hydra and OmegaConf.
+
+Configurations are looked up in the user's own `./conf` first, then in the packaged one. Hydra composes, OmegaConf
+converts to the schema's types; a configuration is data and can run no code, so resolvers and `_target_` are refused.
+"""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crh_train.config import PARTS, SECTIONS, RunConfig, check_ranges, nearest
+from crh_train.errors import ConfigError
+
+_RESOLVER = re.compile(r"\$\{[^{}]*:")
+
+
+def packaged_conf() -> Path:
+    """The `conf/` that came with the package: inside it when installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def search_path(working_folder: Path) -> list[Path]:
+    """Folders in which configurations are looked up, the user's own first."""
+    own = working_folder / "conf"
+    return [own, packaged_conf()] if own.is_dir() and own.resolve() != packaged_conf() else [packaged_conf()]
+
+
+def choices(folders: Sequence[Path], group: str = "") -> list[str]:
+    """Names that can stand for `group`, or after `conf=` where no group is given."""
+    names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    return sorted(names - {"base"})
+
+
+def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """The product of all comma-separated values in `overrides` (Hydra's grammar), in the order given.
+
+    One list of overrides for each run; without any sweep, one list. Raises `ConfigError` on bad grammar.
+    """
+    alternatives = []
+    for text, override in zip(overrides, _parse_overrides(overrides), strict=True):
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            alternatives.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            alternatives.append([text])
+    return [list(combination) for combination in itertools.product(*alternatives)]
+
+
+def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> RunConfig:
+    """The configuration `conf/<name>.yaml` with `overrides`, typed and checked.
+
+    Raises `ConfigError` naming the key and the nearest valid one for an unknown configuration, choice or key, a wrong
+    type, a value out of range, or a sweep.
+    """
+    known = choices(folders)
+    if name not in known:
+        raise ConfigError(f"conf={name} is unknown: {nearest(name, known)}")
+    parsed = _parse_overrides(overrides)
+    for text, override in zip(overrides, parsed, strict=True):
+        _check_override(text, override, folders)
+    picks = [text for text, override in zip(overrides, parsed, strict=True) if override.key_or_group in PARTS]
+    plain = _hydra(name, picks, folders)
+    for override in parsed:
+        if override.key_or_group not in PARTS:
+            _check_key(plain, override.key_or_group)
+    return parse(_hydra(name, overrides, folders))
+
+
+def parse(document: Mapping[str, Any]) -> RunConfig:
+    """`document` (of all groups and sections) with the schema's types. Raises `ConfigError` naming the key."""
+    expected = [*PARTS, *SECTIONS]
+    for key in document:
+        if key not in expected:
+            raise ConfigError(f"unknown key '{key}': {nearest(key, expected)}")
+    parts = {}
+    for key in expected:
+        if not isinstance(document.get(key), dict):
+            raise ConfigError(f"the configuration has no '{key}'; add '- {key}: CHOICE' to its defaults list")
+        schema = SECTIONS[key] if key in SECTIONS else part_schema(key, document[key])
+        parts[key] = _typed(schema, document[key], key)
+    return RunConfig(**parts)
+
+
+def override_runtime(recorded: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The `runtime` section `recorded` with `overrides`, which may name no other section (`ConfigError`)."""
+    changed = dict(recorded)
+    for text, override in zip(overrides, _parse_overrides(overrides), strict=True):
+        _check_override(text, override, [])
+        section, _, key = override.key_or_group.partition(".")
+        if section != "runtime":
+            raise ConfigError(f"'{text}' would make another run; only runtime.KEY=VALUE can change here")
+        _check_key({"runtime": changed}, override.key_or_group)
+        changed[key] = override.value()
+    return changed
+
+
+def part_schema(group: str, document: Mapping[str, Any]) -> type:
+    """The dataclass for the part that `document['name']` picks: built in, or a third party's.
+
+    A third party registers, under the entry point group `crh_train.<group>`, an object with `Config` (a dataclass) and
+    `make` (the factory that `assemble.py` calls).
+    """
+    if "name" not in document:
+        raise ConfigError(f"{group}.name is missing: it says which {group} this is ({', '.join(PARTS[group])})")
+    name = document["name"]
+    if name in PARTS[group]:
+        return PARTS[group][name]
+    plugins = entry_points(group=f"crh_train.{group}")
+    if name in plugins.names:
+        schema = plugins[name].load().Config
+        if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
+            raise ConfigError(f"the installed {group} '{name}' has no dataclass `Config`")
+        return schema
+    raise ConfigError(f"{group}.name={name!r} is unknown: {nearest(str(name), [*PARTS[group], *plugins.names])}")
+
+
+def _parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            raise ConfigError(f"cannot read '{text}' as KEY=VALUE: {_first_line(error)}") from error
+    return parsed
+
+
+def _check_override(text: str, override: Override, folders: Sequence[Path]) -> None:
+    if override.is_add() or override.is_delete() or override.is_force_add():
+        raise ConfigError(f"'{text}' adds or deletes a key; a configuration's keys are fixed, so give KEY=VALUE")
+    if override.is_sweep_override():
+        raise ConfigError(f"'{text}' gives several values; add -m to run each of them")
+    group = override.key_or_group
+    if group in PARTS:
+        pick, known = override.value(), choices(folders, group)
+        if pick not in known:
+            raise ConfigError(f"{group}={pick} is unknown: {nearest(str(pick), known)}")
+
+
+def _check_key(document: Any, path: str) -> None:
+    node = document
+    parts = path.split(".")
+    for depth, key in enumerate(parts):
+        if not isinstance(node, dict) or key not in node:
+            inside = ".".join(parts[:depth])
+            known = [f"{inside}.{k}" if inside else str(k) for k in node] if isinstance(node, dict) else []
+            hint = nearest(".".join(parts[: depth + 1]), known) if known else f"'{inside}' has no keys"
+            raise ConfigError(f"unknown key '{path}': {hint}")
+        node = node[key]
+    if isinstance(node, dict):
+        raise ConfigError(f"'{path}' is a section, not a value; its keys: {', '.join(node)}")
+
+
+def _hydra(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    extra = ", ".join(f"'file://{folder.resolve()}'" for folder in folders[1:])
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folders[0].resolve())):
+            composed = hydra_compose(name, [f"hydra.searchpath=[{extra}]", *overrides])
+        raw = OmegaConf.to_container(composed, resolve=False)
+        _refuse_code(raw, "")
+        document = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"conf={name}: {_first_line(error)}") from error
+    assert isinstance(document, dict)
+    return {str(key): value for key, value in document.items()}
+
+
+def _refuse_code(node: Any, path: str) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "_target_":
+                raise ConfigError(f"{path}_target_ is refused: a configuration is data and cannot run code")
+            _refuse_code(value, f"{path}{key}.")
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_code(value, path)
+    elif isinstance(node, str) and _RESOLVER.search(node):
+        raise ConfigError(f"{path.rstrip('.')}={node!r} is refused: resolvers reach outside the configuration")
+
+
+def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
+    fields = [spec.name for spec in dataclasses.fields(schema)]
+    for key in document:
+        if key not in fields:
+            raise ConfigError(f"unknown key '{path}.{key}': {nearest(str(key), fields)}")
+    for key in fields:
+        if key not in document:
+            raise ConfigError(f"{path}.{key} is missing; every choice is written out in conf/{path}/*.yaml")
+    values = {}
+    for key in fields:
+        typed = OmegaConf.structured(schema)
+        OmegaConf.set_readonly(typed, False)
+        try:
+            typed[key] = document[key]
+            value = OmegaConf.to_container(typed)[key]  # type: ignore[index, call-overload]
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{path}.{key}={document[key]!r}: {_first_line(error)}") from error
+        values[key] = value
+    part = schema(**values)
+    check_ranges(part, path)
+    return part
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,89 @@
+"""From a source and its manifest to the arrays that training reads: prepared, cut into samples, cached.
+
+Opening the source and building the manifest come before and are the caller's, so that a replay can compare manifests
+before anything is decoded.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from crh_train.config import DataConfig
+from crh_train.data import cache, preparation
+from crh_train.data.manifest import SPLITS, dataset_state
+from crh_train.data.volume import Source
+
+
+class PreparedSplit(NamedTuple):
+    images: np.ndarray  # float32 [N, T, H, W], intensities in [0, 1]
+    labels: np.ndarray | None  # int32 [N, T, H, W]
+    ids: tuple[str, ...]  # of the samples, in index order
+
+
+class Dataset(NamedTuple):
+    train: PreparedSplit
+    validation: PreparedSplit
+    manifest: Mapping[str, Any]
+
+
+def load(
+    source: Source,
+    config: DataConfig,
+    manifest: Mapping[str, Any],
+    *,
+    transform: Callable[[preparation.Preparation], preparation.Preparation],
+    cache_folder: Path | None,
+    identity: str,
+) -> Dataset:
+    """Prepare the samples that `manifest` lists, or take them from the cache.
+
+    Args:
+      manifest: of `source` under `config`, from `manifest.build`.
+      transform: how the pure preparation is run, such as `jax.jit`.
+      cache_folder: where prepared arrays are kept; None keeps none.
+      identity: all but the data that decides the bits of `transform`'s result (`cache.entry_key`).
+
+    Raises:
+      DataError: a volume cannot be decoded, or its file changed since `source` was opened.
+    """
+    key = cache.entry_key(dataset_state(manifest), identity)
+    names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", *(["labels"] if source.classes else []))]
+    arrays = cache.read(cache_folder, key, names) if cache_folder is not None else None
+    if arrays is None:
+        arrays = _prepare(source, config, manifest, transform(preparation.make(config, source.classes)))
+        if cache_folder is not None:
+            cache.write(cache_folder, key, arrays)
+    train, validation = (
+        PreparedSplit(
+            images=arrays[f"{split}_images"],
+            labels=arrays[f"{split}_labels"] if source.classes else None,
+            ids=tuple(sample["id"] for sample in manifest["samples"] if sample["split"] == split),
+        )
+        for split in SPLITS
+    )
+    return Dataset(train, validation, manifest)
+
+
+def _prepare(
+    source: Source, config: DataConfig, manifest: Mapping[str, Any], prepare: preparation.Preparation
+) -> dict[str, np.ndarray]:
+    samples: dict[str, list[Any]] = {volume.id: [] for volume in source.volumes}
+    for sample in manifest["samples"]:
+        samples[sample["volume"]].append(sample)
+    images: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    labels: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    for volume in source.volumes:  # the order in which the manifest lists the samples
+        voxels = volume.read()
+        pictures, classes = prepare(
+            jnp.asarray(voxels.image), None if voxels.labels is None else jnp.asarray(voxels.labels)
+        )
+        for sample in samples[volume.id]:
+            taken = slice(sample["first_slice"], sample["first_slice"] + config.slices)
+            images[sample["split"]].append(np.asarray(pictures[taken]))
+            if classes is not None:
+                labels[sample["split"]].append(np.asarray(classes[taken]))
+    arrays = {f"{split}_images": np.stack(images[split]) for split in SPLITS}
+    return arrays | {f"{split}_labels": np.stack(labels[split]) for split in SPLITS if labels[split]}

@@ -1,0 +1,181 @@
+"""Reads NIfTI files, and the source `nifti`: a folder of a user's own volumes, each file wholly in one split.
+
+A file is read as bytes, hashed, and decoded from those same bytes, so that what was hashed is what was decoded. Nothing
+is repaired: a file that cannot be used stops the run and is named. Labels are not read.
+"""
+
+import gzip
+import io
+import math
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import nibabel
+import numpy as np
+from nibabel import orientations
+from nibabel.spatialimages import HeaderDataError
+
+from crh_train.config import NiftiConfig
+from crh_train.data import split
+from crh_train.data.volume import Source, Volume, Voxels, slice_count
+from crh_train.digest import digest_bytes
+from crh_train.errors import ConfigError, DataError
+
+SUFFIXES = (".nii", ".nii.gz")
+
+_orientations: Any = orientations  # nibabel declares types but has none here
+
+# Deflate cannot expand further, so a header that asks for more than this lies; without the limit it would be allocated.
+_LARGEST_EXPANSION = 1032
+
+
+class Header(NamedTuple):
+    sha256: str  # of the file's bytes, compressed as they lie on disk
+    shape: tuple[int, int, int]  # in RAS+ orientation
+    spacing: tuple[float, float, float]  # millimetres
+    orientation: str  # of the axes in the file
+
+
+def open_source(config: NiftiConfig, root: Path | None) -> Source:
+    """Every `*.nii` and `*.nii.gz` below `root`, in the order of their paths; hashed, not yet decoded.
+
+    A volume's id is its path relative to `root` without the suffix. Files are the unit of the split: keep one file a
+    patient, or a patient's files will be found in both splits.
+
+    Raises:
+      ConfigError: no folder is given.
+      DataError: no such folder, fewer than two volumes, two files with one id, or a file that is no 3-D NIfTI volume.
+    """
+    if root is None:
+        raise ConfigError("data=nifti needs the folder of the volumes: add runtime.data_root=FOLDER")
+    if not root.is_dir():
+        raise DataError(f"runtime.data_root must be a folder of NIfTI volumes; {root} is none")
+    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.name.endswith(SUFFIXES)}
+    volumes: dict[str, Volume] = {}
+    for name in sorted(paths):
+        volume = _volume(paths[name], name)
+        if volume.id in volumes:
+            raise DataError(f"{paths[name]}: another file of the folder has the same name but for its suffix")
+        volumes[volume.id] = volume
+    if len(volumes) < 2:
+        raise DataError(
+            f"{root} must hold at least two *.nii or *.nii.gz files, one to train and one to validate on; "
+            f"it holds {len(volumes)}"
+        )
+    segments = split.by_volume({volume.id: slice_count(volume, config) for volume in volumes.values()}, config)
+    return Source("nifti", tuple(volumes.values()), segments, classes=0)
+
+
+def _volume(path: Path, name: str) -> Volume:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path!a}: the file's name is not UTF-8; rename it") from error
+    header = read_header(path)
+    return Volume(
+        id=name.removesuffix(".gz").removesuffix(".nii"),
+        files={name: header.sha256},
+        shape=header.shape,
+        spacing=header.spacing,
+        orientation=header.orientation,
+        read=partial(_read_image, path, header.sha256),
+    )
+
+
+def _read_image(path: Path, sha256: str) -> Voxels:
+    return Voxels(as_image(read_voxels(path, sha256), path), labels=None)
+
+
+def read_header(path: Path) -> Header:
+    """Hash `path` and read its header.
+
+    Raises:
+      DataError: the file cannot be read, is no NIfTI-1 or NIfTI-2 file, is not 3-D, is shorter than its
+        header says, or does not say where its axes point.
+    """
+    data = _read_bytes(path)
+    image = _parse(_decompressed(data, path), path)
+    if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]) or min(image.shape) < 1:
+        raise DataError(f"{path}: expected a 3-D volume, found shape {image.shape}; split it into one file a volume")
+    # Spacing is what the header says: computed from the affine, its last bit would be the machine's.
+    zooms = image.header.get_zooms()
+    if not (np.isfinite(image.affine).all() and np.isfinite(zooms).all()):
+        raise DataError(f"{path}: the header's affine or voxel size is not finite")
+    orientation = _orientations.io_orientation(image.affine)
+    if np.isnan(orientation).any():
+        raise DataError(f"{path}: the header's affine does not say where the axes point: {image.affine.tolist()}")
+    promised = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    if promised > len(data) * (_LARGEST_EXPANSION if path.suffix == ".gz" else 1):
+        raise DataError(f"{path}: the header promises {promised} bytes, more than the file's {len(data)} can hold")
+    order = np.argsort(orientation[:, 0])
+    return Header(
+        sha256=digest_bytes(data),
+        shape=(image.shape[order[0]], image.shape[order[1]], image.shape[order[2]]),
+        spacing=(float(zooms[order[0]]), float(zooms[order[1]]), float(zooms[order[2]])),
+        orientation="".join(_orientations.aff2axcodes(image.affine)),
+    )
+
+
+def read_voxels(path: Path, sha256: str) -> np.ndarray:
+    """The voxels of a file that `read_header` accepted: [X, Y, Z] in RAS+ orientation, in the file's own number type,
+    or float64 where the header scales it.
+
+    Raises:
+      DataError: the file's bytes are not those of `sha256`, or end too early.
+    """
+    data = _read_bytes(path)
+    found = digest_bytes(data)
+    if found != sha256:
+        raise DataError(f"{path}: changed while it was in use: SHA-256 was {sha256}, is {found}; start again")
+    stream = _decompressed(data, path)
+    image = _parse(stream, path)
+    try:
+        voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3])
+        while stream.read(2**20):  # to the end, where gzip compares its checksum
+            pass
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path}: the voxels cannot be read ({error}); the file may be cut short or damaged") from error
+    return np.ascontiguousarray(_orientations.apply_orientation(voxels, _orientations.io_orientation(image.affine)))
+
+
+def as_image(voxels: np.ndarray, path: Path) -> np.ndarray:
+    """`voxels` as float32. Raises DataError, naming `path`, unless they are real, finite and not all the same."""
+    if voxels.dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected one real number a voxel, found {voxels.dtype}")
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
+        image = voxels.astype(np.float32)
+    if not np.isfinite(image).all():
+        raise DataError(
+            f"{path}: {np.count_nonzero(~np.isfinite(image))} voxels are not finite; mend or remove the file"
+        )
+    if image.min() == image.max():
+        raise DataError(f"{path}: every voxel is {image.flat[0]:g}; there is nothing to learn from; remove the file")
+    return image
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _decompressed(data: bytes, path: Path) -> BinaryIO:
+    stream = io.BytesIO(data)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if path.suffix == ".gz" else stream
+
+
+def _parse(stream: BinaryIO, path: Path) -> Any:
+    """A nibabel image over `stream`, its voxels not yet decoded."""
+    try:
+        start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
+        stream.seek(0)
+        image_class: Any
+        for image_class in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+            if image_class.header_class.may_contain_header(start):
+                return image_class.from_stream(stream)
+    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError) as error:
+        raise DataError(f"{path}: no readable NIfTI file ({error})") from error
+    raise DataError(f"{path}: expected a NIfTI-1 or NIfTI-2 file, found other bytes")

@@ -1,0 +1,98 @@
+"""From a volume to the pictures of its slices: pure JAX functions. No files, no splits, no undersampling (`task.py`).
+
+Pictures stand as radiologists look at them: row 0 on top, columns from left to right.
+
+    axis      slices go       rows go            columns go
+    axial     feet to head    front to back      patient's right to left
+    coronal   back to front   head to feet       patient's right to left
+    sagittal  left to right   head to feet       front to back
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+from jax import Array
+
+from crh_train.config import DataConfig
+from crh_train.data.volume import AXES
+from crh_train.errors import ConfigError
+
+Preparation = Callable[[Array, Array | None], tuple[Array, Array | None]]
+"""image float32 [X, Y, Z], labels int32 [X, Y, Z] or None -> float32 [S, H, W], int32 [S, H, W] or None."""
+
+
+def make(config: DataConfig, classes: int) -> Preparation:
+    """The preparation of one volume: intensity scaled, downsampled, cut into pictures, these cropped or padded.
+
+    Args:
+      classes: labels are 0 to classes - 1.
+
+    Raises:
+      ConfigError: `shape` is not a pair of rows and columns.
+    """
+    if len(config.shape) != 2:
+        raise ConfigError(f"data.shape must be [rows, columns], got {config.shape}")
+
+    def prepare(image: Array, labels: Array | None) -> tuple[Array, Array | None]:
+        image = block_mean(scale_intensity(image), config.downsample)
+        if labels is not None:
+            labels = block_majority(labels, config.downsample, classes)
+            labels = crop_or_pad(cut(labels, config.axis), config.shape)
+        return crop_or_pad(cut(image, config.axis), config.shape), labels
+
+    return prepare
+
+
+def scale_intensity(image: Array) -> Array:
+    """`image` with [min(0, minimum), maximum] mapped to [0, 1]: (v - low) / (high - low). float32.
+
+    For magnitude images, which are not negative, that is division by the maximum; the scale is the whole volume's, not
+    each slice's, so slices stay comparable. The image must not be constant.
+    """
+    low = jnp.minimum(jnp.min(image), jnp.float32(0.0))
+    return (image - low) / (jnp.max(image) - low)
+
+
+def block_mean(image: Array, factor: int) -> Array:
+    """The mean of each cube of factor³ voxels; a remainder at the high end of an axis is dropped."""
+    return jnp.mean(_blocks(image, factor), axis=(1, 3, 5)) if factor > 1 else image
+
+
+def block_majority(labels: Array, factor: int, classes: int) -> Array:
+    """The commonest class of each cube of factor³ voxels, int32; the lowest wins a tie."""
+    blocks = _blocks(labels, factor)
+    counts = [jnp.sum((blocks == label).astype(jnp.int32), axis=(1, 3, 5)) for label in range(classes)]
+    return jnp.argmax(jnp.stack(counts), axis=0).astype(jnp.int32)
+
+
+def _blocks(array: Array, factor: int) -> Array:
+    """[X, Y, Z] -> [X', factor, Y', factor, Z', factor]."""
+    x, y, z = (size // factor for size in array.shape)
+    return array[: x * factor, : y * factor, : z * factor].reshape(x, factor, y, factor, z, factor)
+
+
+def cut(volume: Array, axis: str) -> Array:
+    """The slices of a RAS+ volume across `axis`: [X, Y, Z] -> [S, rows, columns], as the module's table has them.
+
+    Of the two axes that are left, the later one is the rows and the earlier one the columns. RAS+ counts towards the
+    patient's right, front and head; pictures begin there, so both are reversed.
+    """
+    across = AXES[axis]
+    column_axis, row_axis = (other for other in range(3) if other != across)
+    return jnp.transpose(volume, (across, row_axis, column_axis))[:, ::-1, ::-1]
+
+
+def crop_or_pad(pictures: Array, shape: Sequence[int]) -> Array:
+    """The centre of each picture, [S, h, w] -> [S, *shape], with zeros where a picture is smaller.
+
+    An odd pixel too many is cut off at the high end; an odd pixel too few is added there.
+    """
+    for axis, size in ((1, shape[0]), (2, shape[1])):
+        excess = pictures.shape[axis] - size
+        keep = [slice(None)] * 3
+        keep[axis] = slice(max(excess, 0) // 2, max(excess, 0) // 2 + size)
+        before = max(-excess, 0) // 2
+        padding = [(0, 0)] * 3
+        padding[axis] = (before, max(-excess, 0) - before)
+        pictures = jnp.pad(pictures[tuple(keep)], padding)
+    return pictures

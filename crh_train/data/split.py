@@ -1,0 +1,62 @@
+"""Which slices train and which validate: by contiguous slab with a gap, or by whole volume. Never by random slices.
+
+Neighbouring slices of a volume are nearly the same picture (they correlate at 0.995 in the MNI152 template), so a split
+of single slices would validate on what was trained on.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from crh_train.config import DataConfig, Mni152Config, NiftiConfig
+from crh_train.data.volume import Segment
+from crh_train.digest import digest_bytes
+from crh_train.errors import ConfigError
+
+
+def slab(volume: str, slices: int, config: Mni152Config) -> tuple[Segment, ...]:
+    """Split one volume of `slices` slices: training below the validation slab, the slab, training above it.
+
+    A fraction f of the axis is the boundary before slice round(f * slices). `gap` slices on either side of the slab
+    belong to nobody, so any training slice is more than `gap` slices away from any validation slice.
+
+    Raises:
+      ConfigError: a fraction pair is no interval, or the slab does not lie within the extent.
+    """
+    low, high = extent(slices, config)
+    first, stop = _interval(config.validation, "data.validation", slices)
+    if not low <= first < stop <= high:
+        raise ConfigError(
+            f"data.validation={config.validation} must hold at least one slice and lie within data.extent="
+            f"{config.extent}; of {slices} slices they are {first} to {stop} and {low} to {high}"
+        )
+    segments = (
+        Segment(volume, "train", low, first - config.gap),
+        Segment(volume, "validation", first, stop),
+        Segment(volume, "train", stop + config.gap, high),
+    )
+    return tuple(segment for segment in segments if segment.first < segment.stop)
+
+
+def by_volume(slices: Mapping[str, int], config: NiftiConfig) -> tuple[Segment, ...]:
+    """Split whole volumes (id -> number of slices): those with the lowest SHA-256 of "seed:id" validate.
+
+    The hash makes a volume's rank its own: adding a file moves at most the volumes at the boundary. At least one
+    volume is held out and at least one is left to train; there must be two.
+    """
+    ranked = sorted(slices, key=lambda volume: digest_bytes(f"{config.split_seed}:{volume}".encode()))
+    count = min(max(1, round(config.validation_fraction * len(ranked))), len(ranked) - 1)
+    held_out = frozenset(ranked[:count])
+    return tuple(
+        Segment(volume, "validation" if volume in held_out else "train", *extent(slices[volume], config))
+        for volume in slices
+    )
+
+
+def extent(slices: int, config: DataConfig) -> tuple[int, int]:
+    """First slice and one past the last of the part of the axis that is used."""
+    return _interval(config.extent, "data.extent", slices)
+
+
+def _interval(fractions: Sequence[float], field: str, slices: int) -> tuple[int, int]:
+    if len(fractions) != 2 or not fractions[0] < fractions[1]:
+        raise ConfigError(f"{field} must be two ascending fractions of the axis such as [0.1, 0.9], got {fractions}")
+    return round(fractions[0] * slices), round(fractions[1] * slices)

@@ -1,0 +1,50 @@
+"""What a data source gives: volumes known by the hashes of their files, and the split of their slices.
+
+Holds no file format and no JAX. A volume is decoded only when its `read` is called, so that hashing a source, to see
+whether it changed, costs no decoding, and one volume at a time is in memory.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from crh_train.config import DataConfig
+
+AXES: Mapping[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The array axis that slices are cut across, in RAS+ orientation (x to the right, y to the front, z to the top)."""
+
+
+class Voxels(NamedTuple):
+    image: np.ndarray  # float32 [X, Y, Z], in RAS+ orientation, finite and not constant
+    labels: np.ndarray | None  # int32 [X, Y, Z], a class per voxel
+
+
+class Volume(NamedTuple):
+    id: str
+    files: Mapping[str, str]  # file name, relative to its source -> SHA-256 of the file's bytes
+    shape: tuple[int, int, int]  # voxels along x, y, z, in RAS+ orientation
+    spacing: tuple[float, float, float]  # millimetres from voxel to voxel along x, y, z
+    orientation: str  # of the file's own axes, such as "LAS"
+    read: Callable[[], Voxels]  # raises DataError where the files' bytes are no longer those hashed
+
+
+class Segment(NamedTuple):
+    """Consecutive slices of one volume that belong to one split. Every sample lies wholly in one segment."""
+
+    volume: str  # its id
+    split: str  # "train" or "validation"
+    first: int
+    stop: int  # one past the last
+
+
+class Source(NamedTuple):
+    name: str
+    volumes: tuple[Volume, ...]
+    segments: tuple[Segment, ...]
+    classes: int  # of the labels; 0 where there are none
+
+
+def slice_count(volume: Volume, config: DataConfig) -> int:
+    """Slices of `volume` across the configured axis, after downsampling (a remainder at the high end is dropped)."""
+    return volume.shape[AXES[config.axis]] // config.downsample

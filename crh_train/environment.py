@@ -1,0 +1,148 @@
+"""What surrounds a run: the variables that make JAX deterministic, and the fingerprint of machine and software.
+
+`configure` is called before JAX starts; importing this module does not import JAX. Under native determinism the same
+fingerprint promises the same bits and another one promises nothing: XLA's results depend on the instruction set, on
+the number of threads and of devices, and on its own version.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, MutableMapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from crh_train.digest import digest_json
+from crh_train.errors import EnvironmentRefused
+
+XLA_FLAGS: Mapping[str, str] = {
+    "--xla_gpu_deterministic_ops": "true",  # no atomic additions whose order varies
+    "--xla_gpu_exclude_nondeterministic_ops": "true",  # and fail to compile where there is no other way
+    "--xla_gpu_autotune_level": "0",  # a timing must not choose the kernel, and with it the bits
+    "--xla_cpu_enable_fast_math": "false",
+}
+"""Flags that every run has. A user's flag that says otherwise is refused."""
+
+VARIABLES: Mapping[str, str] = {
+    "JAX_ENABLE_X64": "0",
+    "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 products in float32, not TF32 or bfloat16
+    "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",
+    "JAX_THREEFRY_PARTITIONABLE": "1",
+    "JAX_DISABLE_JIT": "0",
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
+"""Variables that every run has. A user's value that says otherwise is refused."""
+
+_SAME = {"0": "0", "false": "0", "off": "0", "1": "1", "true": "1", "on": "1"}
+_DEVICE_FLAG = "--xla_force_host_platform_device_count"
+_THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # in the order in which XLA's CPU client asks for them
+_FEATURES = ("sse", "ssse", "avx", "fma", "f16c", "amx", "bmi", "asimd", "sve", "bf16", "i8mm", "fp16")
+
+
+def settings(environ: Mapping[str, str], threads: int, devices: int) -> dict[str, str]:
+    """The variables to set on top of `environ`, keeping what the user put into `XLA_FLAGS`.
+
+    `threads` 0 leaves the number of threads to XLA. Raises `EnvironmentRefused` naming a flag or a variable of the
+    user's that contradicts ours.
+    """
+    user_flags = environ["XLA_FLAGS"].split() if "XLA_FLAGS" in environ else []
+    ours = dict(XLA_FLAGS)
+    if devices > 1:
+        ours[_DEVICE_FLAG] = str(devices)
+    for flag in user_flags:
+        name, _, value = flag.partition("=")
+        if name == _DEVICE_FLAG and value != str(devices):
+            raise EnvironmentRefused(f"XLA_FLAGS has {flag}; remove it and give runtime.devices={value} instead")
+        if name in ours and _normal(value or "true") != _normal(ours[name]):
+            raise EnvironmentRefused(f"XLA_FLAGS has {flag}, which breaks determinism; remove it ({name}={ours[name]})")
+    given = {flag.partition("=")[0] for flag in user_flags}
+    flags = [*user_flags, *(f"{name}={value}" for name, value in ours.items() if name not in given)]
+    for name, value in VARIABLES.items():
+        if name in environ and _normal(environ[name]) != _normal(value):
+            raise EnvironmentRefused(f"{name}={environ[name]} breaks determinism; unset it, or set {name}={value}")
+    changes = {"XLA_FLAGS": " ".join(flags), **VARIABLES}
+    if threads:
+        changes[_THREAD_VARIABLES[0]] = str(threads)
+    return changes
+
+
+def configure(environ: MutableMapping[str, str], threads: int, devices: int) -> None:
+    """Put `settings` into `environ`. Must come before JAX is imported; raises `EnvironmentRefused` if it does not."""
+    changes = settings(environ, threads, devices)
+    if "jax" in sys.modules and any(environ.get(name) != value for name, value in changes.items()):
+        raise EnvironmentRefused("JAX was imported before its deterministic settings; call configure() first")
+    environ.update(changes)
+
+
+def thread_count(environ: Mapping[str, str]) -> int:
+    """Threads that XLA's CPU client uses for one operation."""
+    for name in _THREAD_VARIABLES:
+        if name in environ:
+            return int(environ[name])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fingerprint(environ: Mapping[str, str], devices: int) -> dict[str, Any]:
+    """All that changes bits under native determinism, as JSON. Starts JAX; `devices` is how many the run uses."""
+    import jax
+    from jax.extend.backend import get_backend
+
+    device = jax.devices()[0]
+    return {
+        "cpu": _cpu(Path("/proc/cpuinfo")),
+        "threads": thread_count(environ),
+        "devices": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": devices,
+            "runtime": get_backend().platform_version,
+        },
+        "software": {name: version(name) for name in ("jax", "jaxlib", "numpy", "optax")},
+        "xla_flags": environ["XLA_FLAGS"].split() if "XLA_FLAGS" in environ else [],
+    }
+
+
+def fingerprint_digest(found: Mapping[str, Any]) -> str:
+    return digest_json(found)
+
+
+def differences(recorded: Mapping[str, Any], found: Mapping[str, Any], path: str = "") -> list[str]:
+    """In words, each entry in which two fingerprints differ; empty where the same bits are promised."""
+    lines = []
+    for key in sorted({*recorded, *found}):
+        where = f"{path}{key}"
+        if key not in recorded or key not in found:
+            lines.append(f"{where}: {'absent' if key not in recorded else 'present'} in the run, not so here")
+        elif isinstance(recorded[key], dict) and isinstance(found[key], dict):
+            lines += differences(recorded[key], found[key], f"{where}.")
+        elif recorded[key] != found[key]:
+            lines.append(f"{where}: {recorded[key]} in the run, {found[key]} here")
+    return lines
+
+
+def promise(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether native determinism promises the bits of a run made under `recorded` here, and a sentence saying so."""
+    parts = differences(recorded, found)
+    if not parts:
+        return True, "same machine fingerprint: native determinism promises the same bits here"
+    return False, f"another machine fingerprint ({'; '.join(parts)}): native determinism promises no bits here"
+
+
+def _normal(value: str) -> str:
+    lowered = value.lower()
+    return _SAME[lowered] if lowered in _SAME else lowered
+
+
+def _cpu(cpuinfo: Path) -> dict[str, Any]:
+    found = {"architecture": platform.machine(), "system": platform.system()}
+    if not cpuinfo.exists():
+        return {**found, "model": platform.processor(), "features": []}
+    fields: dict[str, str] = {}
+    for line in cpuinfo.read_text().splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())  # of the first core
+    names = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part")
+    listed = next((fields[key] for key in ("flags", "Features") if key in fields), "")
+    features = sorted(feature for feature in listed.split() if feature.startswith(_FEATURES))
+    return {**found, "model": " ".join(fields[name] for name in names if name in fields), "features": features}

@@ -1,0 +1,141 @@
+"""Runs a run again from its stored configuration, data and seed, and compares every bit with what was recorded.
+
+The replay happens in memory and in a scratch folder; nothing in the run's own folder is touched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from crh_train import checkpoint, divergence, environment, hooks
+from crh_train.checkpoint import Checkpoint, checkpoint_hash
+from crh_train.chronicle import ChronicleRecord
+from crh_train.config import RunConfig
+from crh_train.divergence import Difference
+from crh_train.errors import UsageError
+from crh_train.run_folder import StoredCheckpoint
+from crh_train.run_store import RunFolder, RunStore
+from crh_train.session import advance, build, open_stored
+from crh_train.state import to_host
+from crh_train.types import StepRecord, TrainState
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay found. Identical means: every chronicle value and every checkpoint's state has the same bits."""
+
+    run_hash: str
+    first_step: int  # steps done where the replay began
+    last_step: int
+    steps_compared: int
+    checkpoints_compared: int
+    identical: bool
+    promised: bool  # whether the recorded fingerprint promises these bits here
+    promise: str  # a sentence
+    difference: Difference | None  # the first one
+    arrays: tuple[str, ...]  # in words, the arrays that differ at the first checkpoint that does
+    final_state: str | None  # the last compared checkpoint's hash, as replayed
+
+
+class _Comparison(hooks.Silent):
+    """Compares each step's numbers and each saved state with what was recorded, until the first difference."""
+
+    def __init__(self, records: Sequence[ChronicleRecord], stored: Sequence[StoredCheckpoint]) -> None:
+        self._records = records
+        self._stored = {each.name.step: each.path for each in stored}
+        self.steps = 0
+        self.checkpoints = 0
+        self.difference: Difference | None = None
+        self.arrays: tuple[str, ...] = ()
+        self.final_state: str | None = None
+
+    @property
+    def differs(self) -> bool:
+        return self.difference is not None or bool(self.arrays)
+
+    def after_step(self, record: StepRecord) -> None:
+        if self.difference is None:
+            self.steps += 1
+            recorded = self._records[record.step - 1]
+            self.difference = divergence.first_difference(record.step, recorded._asdict(), record._asdict())
+
+    def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
+        if step not in self._stored or self.arrays:
+            return
+        self.checkpoints += 1
+        recorded = checkpoint.read(self._stored[step])
+        host = to_host(state)
+        replayed = replace(
+            recorded, model_state=host.model_state, optimizer_state=host.optimizer_state, rng_state=host.rng_state
+        )
+        self.final_state = checkpoint_hash(replayed)
+        if self.final_state != checkpoint_hash(recorded):
+            self.arrays = tuple(divergence.differing_arrays(_arrays(recorded), _arrays(replayed)))
+
+
+def replay(
+    folder: RunFolder, config: RunConfig, from_epoch: int | None, to_epoch: int | None, scratch: Path
+) -> ReplayReport:
+    """Run epochs `from_epoch` (None: the start) to `to_epoch` (None: as far as the run got) of `folder` again.
+
+    A segment begins with the checkpoint saved after `from_epoch` epochs. Stops at the first difference. `scratch` is an
+    empty folder that takes the replay's own run, chronicle and checkpoints included.
+
+    Raises:
+      UsageError: there is no checkpoint at `from_epoch`, or the run did not get to `to_epoch`.
+      DataError: the data are not those of the run; the message names the files.
+    """
+    opened = open_stored(folder, config)
+    sessions = folder.sessions()
+    promises = [environment.promise(session["fingerprint"], opened.fingerprint) for session in sessions]
+    records = folder.chronicle()
+    _, program = build(opened)
+    start, last = _segment(folder, from_epoch, to_epoch, program.steps_per_epoch, len(records))
+    comparison = _Comparison(records, folder.checkpoints())
+    identity = opened.identity
+    copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, sessions[-1])
+    if start is not None:
+        folder.copy_prefix(copy, start)
+    advance(copy, opened, program, start, last, [comparison], stopping=lambda: comparison.differs)
+    return ReplayReport(
+        run_hash=folder.run_hash,
+        first_step=0 if start is None else start.step,
+        last_step=last,
+        steps_compared=comparison.steps,
+        checkpoints_compared=comparison.checkpoints,
+        identical=not comparison.differs,
+        promised=all(kept for kept, _ in promises),
+        promise=next((sentence for kept, sentence in promises if not kept), promises[-1][1]),
+        difference=comparison.difference,
+        arrays=comparison.arrays,
+        final_state=comparison.final_state,
+    )
+
+
+def _segment(
+    folder: RunFolder, from_epoch: int | None, to_epoch: int | None, steps_per_epoch: int, recorded: int
+) -> tuple[Checkpoint | None, int]:
+    """The checkpoint to begin with (None: the start) and the last step to do."""
+    first = 0 if from_epoch is None else from_epoch * steps_per_epoch
+    last = recorded if to_epoch is None else to_epoch * steps_per_epoch
+    reached = recorded // steps_per_epoch
+    if last > recorded:
+        raise UsageError(f"--to {to_epoch}: run {folder.name} got to epoch {reached}; give at most {reached}")
+    if first >= last:
+        raise UsageError(
+            f"run {folder.name} has nothing to replay from step {first} to step {last}; --from comes first"
+        )
+    if first == 0:
+        return None, last
+    saved = {each.name.step: each.path for each in folder.checkpoints()}
+    if first not in saved:
+        epochs = ", ".join(str(step // steps_per_epoch) for step in sorted(saved) if step % steps_per_epoch == 0)
+        raise UsageError(f"--from {from_epoch}: run {folder.name} has no checkpoint there; it has epochs {epochs}")
+    return checkpoint.read(saved[first]), last
+
+
+def _arrays(found: Checkpoint) -> dict[str, np.ndarray]:
+    arrays = {f"model {name}": array for name, array in found.model_state.items()}
+    return {**arrays, **{f"optimizer {name}": array for name, array in found.optimizer_state.items()}}

@@ -1,0 +1,70 @@
+"""Training state as named NumPy arrays, and back: what a checkpoint holds."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from crh_train.digest import digest_arrays
+from crh_train.errors import CorruptCheckpoint
+from crh_train.types import TrainState
+
+
+class HostState(NamedTuple):
+    model_state: Mapping[str, np.ndarray]
+    optimizer_state: Mapping[str, np.ndarray]
+    rng_state: np.ndarray  # uint32 [2], the root key
+    step: int
+
+
+def to_host(state: TrainState) -> HostState:
+    """Copy `state` from the device; names are the parameters' own, and JAX's key paths in the optimizer's state."""
+    fetched = jax.device_get((state.params, state.opt_state, jax.random.key_data(state.key), state.step))
+    params, opt_state, key, step = fetched
+    return HostState(dict(params), _named(opt_state), np.asarray(key), int(step))
+
+
+def from_host(host: HostState, like: TrainState) -> TrainState:
+    """The inverse of `to_host`, with the tree structure of `like`.
+
+    Raises `CorruptCheckpoint` naming the first array that is missing, unexpected, or of another shape or type.
+    """
+    return TrainState(
+        params=_restored(host.model_state, dict(like.params), "model_state"),
+        opt_state=_restored(host.optimizer_state, like.opt_state, "optimizer_state"),
+        key=jax.random.wrap_key_data(jax.numpy.asarray(host.rng_state), impl="threefry2x32"),
+        step=jax.numpy.asarray(host.step, dtype=jax.numpy.int32),
+    )
+
+
+def state_digest(host: HostState) -> str:
+    """SHA-256 over model, optimizer and random state, each name marked with the section that it belongs to."""
+    arrays = {f"model/{name}": array for name, array in host.model_state.items()}
+    arrays |= {f"optimizer/{name}": array for name, array in host.optimizer_state.items()}
+    return digest_arrays({**arrays, "rng": host.rng_state, "step": np.asarray(host.step, dtype=np.int64)})
+
+
+def _named(tree: Any) -> dict[str, np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _restored(arrays: Mapping[str, np.ndarray], like: Any, section: str) -> Any:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    expected = {_name(path): leaf for path, leaf in leaves}
+    for name in sorted({*expected, *arrays}):
+        if name not in arrays or name not in expected:
+            found = "lacks" if name in expected else "has an unexpected"
+            raise CorruptCheckpoint(f"the checkpoint's {section} {found} '{name}': it belongs to another configuration")
+        shape, dtype = expected[name].shape, expected[name].dtype
+        if arrays[name].shape != shape or arrays[name].dtype != dtype:
+            raise CorruptCheckpoint(
+                f"{section} '{name}': expected {dtype}{list(shape)}, "
+                f"found {arrays[name].dtype}{list(arrays[name].shape)}: it belongs to another configuration"
+            )
+    return jax.tree_util.tree_unflatten(structure, [jax.numpy.asarray(arrays[_name(path)]) for path, _ in leaves])

@@ -1,0 +1,36 @@
+"""What several runs say together: runs that differ in their seed alone, summarised by mean and standard deviation."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SUMMARISED = ("loss", "mse", "psnr", "nmse", "ssim", "accuracy", "f1")
+
+
+def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry for each configuration and dataset: its seeds, and mean and sample standard deviation of each metric.
+
+    `results` are documents of finished runs as `crh-train run --json` prints them. A single seed has no deviation.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["config_hash"], result["dataset_state"]), []).append(result)
+    return [
+        {
+            "conf": members[0]["conf"],
+            "overrides": [o for o in members[0]["overrides"] if not o.startswith("engine.seed=")],
+            "config_hash": key[0],
+            "seeds": [member["seed"] for member in members],
+            "metrics": {
+                name: _spread([float(member["validation"][name]) for member in members])
+                for name in SUMMARISED
+                if all(member["validation"][name] is not None for member in members)
+            },
+        }
+        for key, members in groups.items()
+    ]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": deviation}

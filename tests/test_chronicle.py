@@ -1,0 +1,424 @@
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from store_samples import RUN_HASH, append_steps, fail_on, flip, make_record, record_calls
+
+from crh_train import chronicle_writer
+from crh_train.chronicle import (
+    ChronicleOffset,
+    audit,
+    float32_text,
+    format_line,
+    genesis,
+    next_offset,
+    parse_line,
+    read_chronicle,
+    read_tail,
+)
+from crh_train.chronicle_writer import FLUSH_LINES, ChronicleWriter, truncate_to
+from crh_train.errors import CorruptChronicle, StorageFailed
+
+START = genesis(RUN_HASH)
+
+
+def bits(value: np.float32) -> int:
+    return int(np.asarray(value, np.float32).view(np.uint32))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    chronicle_writer.create(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def five(folder: Path) -> Path:
+    append_steps(folder, START, 1, 5)
+    return folder
+
+
+def lines_of(folder: Path) -> list[bytes]:
+    return (folder / "chronicle.jsonl").read_bytes().splitlines(keepends=True)
+
+
+# --- a line --------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_float_reads_back_through_any_json_reader_to_the_same_bits(pattern: int) -> None:
+    value = np.uint32(pattern).view(np.float32)
+    text = float32_text(value)
+    if np.isfinite(value):
+        assert bits(np.float32(json.loads(text))) == pattern
+        assert len(text.lstrip("-0.").partition("e")[0].replace(".", "").rstrip("0")) <= 9
+    else:
+        assert bits(np.float32(float(json.loads(text)))) in (pattern, bits(np.float32("nan")))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *(("0", "0.0"), ("-0", "-0.0"), ("1", "1.0"), ("0.1", "0.1"), ("3e-4", "0.0003"), ("1e-5", "1e-05")),
+        *(
+            ("1e8", "100000000.0"),
+            ("1e20", "1e+20"),
+            ("16777216", "16777216.0"),
+            ("3.4028235e38", "3.4028235e+38"),
+            ("1e-45", "1e-45"),
+        ),
+        *(("nan", '"NaN"'), ("inf", '"Infinity"'), ("-inf", '"-Infinity"')),
+    ],
+)
+def test_floats_are_written_in_the_shortest_way(value: str, text: str) -> None:
+    assert float32_text(np.float32(value)) == text
+
+
+def test_the_float_whose_shortest_text_is_rounded_twice() -> None:
+    value = np.nextafter(np.float32(7.0385313e-26), np.float32(0))
+    assert np.float32(float(str(value))) != value
+    assert np.float32(float(float32_text(value))) == value
+
+
+def test_golden_line() -> None:
+    assert format_line(make_record(4), 5234.37) == (
+        b'{"epoch":1,"batch":1,"loss":0.25,"coherence":0.5,"lr":0.0003,"grad_norm":"NaN",'
+        b'"timestamp":     5234.370000,"step":4}\n'
+    )
+
+
+@given(st.tuples(*[st.floats(width=32)] * 4), st.floats(0, 1e8), st.integers(0, 2**40), st.integers(1, 2**40))
+def test_a_line_reads_back_to_the_same_record(
+    values: tuple[float, float, float, float], timestamp: float, batch: int, step: int
+) -> None:
+    loss, coherence, lr, grad_norm = (np.float32(value) for value in values)
+    record = make_record(1)._replace(batch=batch, step=step, loss=loss, coherence=coherence, lr=lr, grad_norm=grad_norm)
+    line = format_line(record, timestamp)
+    json.loads(line)
+    found = parse_line(line, 1)
+    assert format_line(found, found.timestamp) == line
+    for name, value in record._asdict().items():
+        if isinstance(value, np.float32):
+            assert bits(getattr(found, name)) == bits(value) or np.isnan(value)
+        elif name != "timestamp":
+            assert getattr(found, name) == value
+
+
+@pytest.mark.parametrize("timestamp", [-1.0, 1e9, float("nan"), float("inf"), -1e-9])
+def test_a_timestamp_outside_its_width_is_refused(timestamp: float) -> None:
+    with pytest.raises(CorruptChronicle, match="expected a timestamp"):
+        format_line(make_record(1), timestamp)
+
+
+GOOD = format_line(make_record(4), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"}\n", b"}"),
+        (b"}\n", b"}\r\n"),
+        (b"}\n", b"}\n\n"),
+        (b'"epoch":1', b'"epoch": 1'),
+        (b'"epoch":1', b'"epoch":01'),
+        (b'"epoch":1', b'"epoch":1.0'),
+        (b'"epoch":1', b'"epoch":true'),
+        (b'"epoch":1', b'"epoch":-1'),
+        (b'"epoch":1', b'"epoch":"1"'),
+        (b'"epoch":1,"batch":1', b'"batch":1,"epoch":1'),
+        (b'"epoch":1,', b""),
+        (b'"epoch":1,', b'"epoch":1,"epoch":1,'),
+        (b'"step":4', b'"step":4,"more":1'),
+        (b'"loss":0.25', b'"loss":0.250'),
+        (b'"loss":0.25', b'"loss":25e-2'),
+        (b'"loss":0.25', b'"loss":0.25000000001'),
+        (b'"loss":0.25', b'"loss":1e39'),
+        (b'"loss":0.25', b'"loss":1e999'),
+        (b'"loss":0.25', b'"loss":1'),
+        (b'"loss":0.25', b'"loss":NaN'),
+        (b'"loss":0.25', b'"loss":null'),
+        (b'"loss":0.25', b'"loss":"nan"'),
+        (b'"loss":0.25', b'"loss":[0.25]'),
+        (b'"loss":0.25', b'"loss":{"x":0.25}'),
+        (b'"NaN"', b'"\\u004eaN"'),
+        (b'"NaN"', b'"\xff"'),
+        (b"        2.000000", b"2.0"),
+        (b"        2.000000", b"        2.0000001"),
+        (b"        2.000000", b"               2"),
+        (b"        2.000000", b'"        2.000000"'),
+        (b'"lr"', b'"l\\u0072"'),
+        (b"4}", b"4" * 5000 + b"}"),
+        (GOOD, b""),
+        (GOOD, b"\n"),
+        (GOOD, b"[" * 4000 + b"\n"),
+        (GOOD, b'["epoch","batch","loss","coherence","lr","grad_norm","timestamp","step"]\n'),
+        (GOOD, b"\xef\xbb\xbf" + GOOD),
+    ],
+)
+def test_any_other_text_is_refused_with_its_line_number(old: bytes, new: bytes) -> None:
+    assert old in GOOD
+    assert parse_line(GOOD, 17).step == 4
+    with pytest.raises(CorruptChronicle, match=r"chronicle.jsonl line 17: "):
+        parse_line(GOOD.replace(old, new), 17)
+
+
+# --- the files -----------------------------------------------------------------------------------------------------
+
+
+def test_golden_files(five: Path) -> None:
+    assert (
+        hashlib.sha256((five / "chronicle.jsonl").read_bytes()).hexdigest()
+        == "4c6516a29800dfc6878b4a7a3312f29afc8b3113eac38aa8f10deca10ad9b358"
+    )
+    assert (
+        hashlib.sha256((five / "chronicle.chain").read_bytes()).hexdigest()
+        == "000a0f16b459b0acb9ea251936f7dd3395072465cd38c5c073d18a0da22d9ebf"
+    )
+
+
+def test_the_chain_is_the_documented_one(five: Path) -> None:
+    head = hashlib.sha256(b"crh-train chronicle 1\n" + RUN_HASH.encode()).digest()
+    assert (0, 0, head.hex()) == START
+    chain, end = b"", 0
+    for line in lines_of(five):
+        end += len(line)
+        begin = line.index(b'"timestamp":') + 12
+        head = hashlib.sha256(head + line[:begin] + line[begin + 16 :]).digest()
+        chain += struct.pack("<Q", end) + head
+    assert (five / "chronicle.chain").read_bytes() == chain
+    assert audit(five, RUN_HASH).good == (end, 5, head.hex())
+
+
+def test_what_is_read_is_what_was_logged(five: Path) -> None:
+    found = read_chronicle(five, RUN_HASH)
+    assert [record.step for record in found] == [1, 2, 3, 4, 5]
+    assert all(
+        format_line(record, record.timestamp) == line for record, line in zip(found, lines_of(five), strict=True)
+    )
+
+
+def test_how_long_a_step_took_moves_nothing_but_its_timestamp(tmp_path: Path) -> None:
+    chains = []
+    for name, pace in (("fast", 1e-5), ("slow", 1e5)):
+        (tmp_path / name).mkdir()
+        chronicle_writer.create(tmp_path / name)
+        with ChronicleWriter(tmp_path / name, START) as writer:
+            for step in range(1, 4):
+                writer.append(make_record(step), step * pace)
+        chains.append((tmp_path / name / "chronicle.chain").read_bytes())
+        assert len(read_chronicle(tmp_path / name, RUN_HASH)) == 3
+    assert chains[0] == chains[1]
+
+
+def test_an_empty_chronicle_is_good(folder: Path) -> None:
+    assert audit(folder, RUN_HASH) == ([], [START], None, False)
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 5])
+def test_a_gap_or_a_duplicate_is_refused(folder: Path, step: int) -> None:
+    end = append_steps(folder, START, 1, 3)
+    before = (folder / "chronicle.jsonl").read_bytes()
+    with ChronicleWriter(folder, end) as writer:
+        with pytest.raises(CorruptChronicle, match=f"expected step 4 next, got step {step}"):
+            writer.append(make_record(1)._replace(step=step), 9.0)
+        assert writer.offset() == end
+    assert (folder / "chronicle.jsonl").read_bytes() == before
+
+
+def test_lines_reach_the_file_without_a_sync_after_so_many_or_so_long(folder: Path) -> None:
+    with ChronicleWriter(folder, START) as writer:
+        for step in range(1, FLUSH_LINES):
+            writer.append(make_record(step), 0.5)
+        assert lines_of(folder) == []
+        writer.append(make_record(FLUSH_LINES), 0.5)
+        assert len(lines_of(folder)) == FLUSH_LINES
+        writer.append(make_record(FLUSH_LINES + 1), 7.0)
+        assert len(lines_of(folder)) == FLUSH_LINES
+        writer.append(make_record(FLUSH_LINES + 2), 8.0)
+        assert len(lines_of(folder)) == FLUSH_LINES + 2
+    assert audit(folder, RUN_HASH).good.records == FLUSH_LINES + 2
+
+
+def test_lines_are_synced_before_the_chain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChronicleWriter(folder, START) as writer:
+        writer.append(make_record(1), 0.0)
+        calls = record_calls(monkeypatch, ["write", "fdatasync"])
+        writer.sync()
+        assert calls == ["write", "write", "fdatasync", "fdatasync"]
+
+
+@pytest.mark.parametrize(("operation", "call"), [("write", 1), ("write", 2), ("fdatasync", 1), ("fdatasync", 2)])
+def test_a_failed_write_or_sync_is_final(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, operation: str, call: int
+) -> None:
+    with ChronicleWriter(folder, START) as writer:
+        writer.append(make_record(1), 0.0)
+        fail_on(monkeypatch, operation, call)
+        with pytest.raises(StorageFailed, match="no space"):
+            writer.sync()
+        writer.append(make_record(2), 0.0)
+        size = (folder / "chronicle.jsonl").stat().st_size
+        with pytest.raises(StorageFailed, match="an earlier write failed"):
+            writer.sync()
+    assert (folder / "chronicle.jsonl").stat().st_size == size
+
+
+# --- audit ---------------------------------------------------------------------------------------------------------
+
+
+def write_lines(folder: Path, lines: list[bytes]) -> None:
+    (folder / "chronicle.jsonl").write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("edit", "good", "message"),
+    [
+        (lambda x: [*x[:2], x[2].replace(b"0.5", b"0.7"), *x[3:]], 2, "line 3: its content and its record in"),
+        (lambda x: [*x[:2], *x[3:]], 2, "line 3: expected step 3, found step 4"),
+        (lambda x: [*x[:2], x[1], *x[2:]], 2, "line 3: expected step 3, found step 2"),
+        (lambda x: [x[1], x[0], *x[2:]], 0, "line 1: expected step 1, found step 2"),
+        (lambda x: [*x[:4], b"{}\n"], 4, "line 5: is not an object of the fields"),
+        (lambda x: [*x[:4], b"x" * 5000], 4, "line 5: is longer than 4096 bytes"),
+        (lambda x: x[:4], 4, "ends after line 4, but chronicle.chain has a record of line 5"),
+        (lambda x: [*x[:4], x[4][:-1]], 4, "ends in the middle of line 5"),
+        (lambda x: [*x, format_line(make_record(6), 1.0)], 5, "ends before the record of line 6 is whole"),
+    ],
+)
+def test_audit_says_which_line(five: Path, edit: Any, good: int, message: str) -> None:
+    write_lines(five, edit(lines_of(five)))
+    found = audit(five, RUN_HASH)
+    assert found.problem is not None
+    assert message in found.problem
+    assert found.good.records == good == len(found.records)
+    with pytest.raises(CorruptChronicle, match=f"the first {good} lines are good"):
+        read_chronicle(five, RUN_HASH)
+
+
+def test_every_flipped_bit_outside_the_timestamps_is_found_in_its_line(folder: Path) -> None:
+    append_steps(folder, START, 1, 3)
+    for name in ("chronicle.jsonl", "chronicle.chain"):
+        whole = (folder / name).read_bytes()
+        for position in range(len(whole)):
+            line = whole[:position].count(b"\n") if name == "chronicle.jsonl" else position // 40
+            begin = whole.rfind(b'"timestamp":', 0, position) + 12
+            if name == "chronicle.jsonl" and begin <= position < begin + 16:
+                continue
+            flip(folder / name, position, position % 8)
+            found = audit(folder, RUN_HASH)
+            assert found.problem is not None
+            assert found.good.records == line
+            (folder / name).write_bytes(whole)
+    assert audit(folder, RUN_HASH).problem is None
+
+
+@pytest.mark.parametrize("name", ["chronicle.jsonl", "chronicle.chain"])
+def test_every_truncation_is_torn_and_keeps_the_whole_lines(five: Path, name: str) -> None:
+    whole = (five / name).read_bytes()
+    for length in range(len(whole)):
+        (five / name).write_bytes(whole[:length])
+        found = audit(five, RUN_HASH)
+        assert found.torn
+        assert found.good.records == (whole[:length].count(b"\n") if name == "chronicle.jsonl" else length // 40)
+
+
+def test_a_chain_fits_one_run_only(five: Path) -> None:
+    assert audit(five, "cd" * 32).good.records == 0
+
+
+@pytest.mark.parametrize("name", ["chronicle.jsonl", "chronicle.chain"])
+def test_a_missing_or_linked_file_is_refused(five: Path, name: str) -> None:
+    moved = (five / name).rename(five / "moved")
+    with pytest.raises(CorruptChronicle, match=name):
+        audit(five, RUN_HASH)
+    (five / name).symlink_to(moved)
+    with pytest.raises(CorruptChronicle, match="symbolic link"):
+        audit(five, RUN_HASH)
+
+
+def test_an_offset_is_covered_only_by_its_own_chronicle(five: Path) -> None:
+    found = audit(five, RUN_HASH)
+    assert all(found.covers(offset) for offset in found.offsets)
+    last = found.good
+    for other in (last._replace(bytes=1), last._replace(records=6), last._replace(head="0" * 64)):
+        assert not found.covers(other)
+
+
+# --- going on ------------------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_chronicle_has_the_bytes_of_an_uninterrupted_one(five: Path, tmp_path: Path) -> None:
+    whole = [(five / name).read_bytes() for name in ("chronicle.jsonl", "chronicle.chain")]
+    third = audit(five, RUN_HASH).offsets[3]
+    truncate_to(five, third)
+    append_steps(five, third, 4, 5)
+    assert [(five / name).read_bytes() for name in ("chronicle.jsonl", "chronicle.chain")] == whole
+
+
+def test_the_tail_is_set_aside_to_be_compared(five: Path) -> None:
+    with (five / "chronicle.jsonl").open("ab") as stream:
+        stream.write(b'{"epoch":')  # half a line, as a crash leaves it
+    lines = lines_of(five)
+    second = audit(five, RUN_HASH).offsets[2]
+    assert truncate_to(five, second) == sum(map(len, lines[2:]))
+    assert (five / "chronicle.tail").read_bytes() == b"".join(lines[2:])
+    assert [record.step for record in read_tail(five)] == [3, 4, 5]
+    assert audit(five, RUN_HASH).good == second
+    assert audit(five, RUN_HASH).problem is None
+
+
+def test_nothing_is_set_aside_where_there_is_no_tail(five: Path) -> None:
+    assert truncate_to(five, audit(five, RUN_HASH).good) == 0
+    assert not (five / "chronicle.tail").exists()
+    assert read_tail(five) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "call"),
+    [("create_exclusive", 1), ("fsync", 1), ("replace", 1), ("fsync_folder", 1), ("truncate", 1), ("truncate", 2)],
+)
+def test_an_interrupted_truncation_can_be_done_again(
+    five: Path, monkeypatch: pytest.MonkeyPatch, operation: str, call: int
+) -> None:
+    second, tail = audit(five, RUN_HASH).offsets[2], b"".join(lines_of(five)[2:])
+    with monkeypatch.context() as patched:
+        fail_on(patched, operation, call)
+        with pytest.raises(StorageFailed):
+            truncate_to(five, second)
+    truncate_to(five, second)
+    assert audit(five, RUN_HASH) == (*audit(five, RUN_HASH)[:2], None, False)
+    assert audit(five, RUN_HASH).good == second
+    assert (five / "chronicle.tail").read_bytes() == tail
+
+
+@pytest.mark.parametrize(("name", "size"), [("chronicle.jsonl", 300), ("chronicle.chain", 199)])
+def test_a_chronicle_shorter_than_acknowledged_is_corrupt(five: Path, name: str, size: int) -> None:
+    end = audit(five, RUN_HASH).good
+    (five / name).write_bytes((five / name).read_bytes()[:size])
+    for go_on in (truncate_to, ChronicleWriter):
+        with pytest.raises(CorruptChronicle, match="no crash does this"):
+            go_on(five, end)
+    assert (five / name).stat().st_size == size
+
+
+def test_a_rewritten_chronicle_is_not_gone_on_with(five: Path) -> None:
+    end = audit(five, RUN_HASH).good
+    for go_on in (truncate_to, ChronicleWriter):
+        with pytest.raises(CorruptChronicle, match="was rewritten"):
+            go_on(five, end._replace(head="0" * 64))
+
+
+def test_a_writer_refuses_to_begin_before_the_end(five: Path) -> None:
+    with pytest.raises(CorruptChronicle, match="recover the run first"):
+        ChronicleWriter(five, audit(five, RUN_HASH).offsets[4])
+
+
+def test_offsets_add_up() -> None:
+    after = next_offset(START, GOOD)
+    assert isinstance(after, ChronicleOffset)
+    assert after[:2] == (len(GOOD), 1)

@@ -1,0 +1,515 @@
+"""Reports: same values, same bytes, in every process; exact numbers; what is missing is not made up."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crh_train.errors import CorruptRun, UsageError
+from crh_train.reports import (
+    Case,
+    ManifestSummary,
+    ReportInputs,
+    build,
+    canvas,
+    cases,
+    curves,
+    summary,
+    training_metrics,
+    validation_metrics,
+)
+from crh_train.reports.documents import indented_json
+from crh_train.reports.inputs import METRICS
+from crh_train.reports.training_metrics import (
+    EMA_DECAY,
+    best_epoch,
+    epoch_summaries,
+    kahan_mean,
+    moving_average,
+    series,
+)
+
+RUN_HASH = "0123456789abcdef" * 4
+
+
+def made_up_records(epochs: int, steps: int) -> list[SimpleNamespace]:
+    rng = np.random.default_rng(7)
+    noise = np.exp(0.2 * rng.standard_normal((epochs * steps, 3))).astype(np.float32)
+    return [
+        SimpleNamespace(
+            step=step + 1,
+            epoch=step // steps,
+            batch=step % steps,
+            loss=np.float32(0.2 / (1 + step)) * noise[step, 0],
+            coherence=np.float32(1 - 0.1 / (1 + step)),
+            lr=np.float32(0.1 / (1 + step)),
+            grad_norm=noise[step, 1],
+            timestamp=0.1 * step,
+        )
+        for step in range(epochs * steps)
+    ]
+
+
+def made_up_cases(classes: int) -> list[Case]:
+    rng = np.random.default_rng(11)
+    images = rng.random((2, 3, 12, 10), dtype=np.float32)
+    if classes:
+        images[:, 1:] = np.floor(classes * images[:, 1:])
+    return [Case(f"head/axial/{index:03d} · 20.1 → 25.4 dB", tuple(three)) for index, three in enumerate(images)]
+
+
+def made_up_inputs(classes: int = 0, **changes: Any) -> ReportInputs:
+    scores: dict[str, Any] = dict.fromkeys(METRICS)
+    if classes:
+        scores |= {"loss": np.float32(0.21), "accuracy": np.float32(0.95), "f1": np.float32(0.91)}
+    else:
+        scores |= {"loss": np.float32(0.005), "mse": np.float32(0.0009), "psnr": np.float32(27.6)}
+        scores |= {"nmse": np.float32(0.0125), "ssim": np.float32(0.83), "baseline_psnr": np.float32(23.1)}
+        scores |= {"baseline_nmse": np.float32(0.05), "baseline_ssim": np.float32(0.59)}
+    values: dict[str, Any] = {
+        "name": "mri_cosine",
+        "run_hash": RUN_HASH,
+        "config_hash": "1" * 64,
+        "dataset_state": "2" * 64,
+        "seed": 3,
+        "config": {
+            "model": {"name": "unet", "channels": 16, "residual": True},
+            "data": {"name": "mni152", "shape": [96, 112], "mask": None},
+            "task": {"name": "tissue" if classes else "reconstruction"},
+            "engine": {"epochs": 3, "learning_rate": 0.002},
+        },
+        "manifest": ManifestSummary(train=56, validation=14, source="mni152"),
+        "records": made_up_records(3, 7),
+        "validation": {**scores, "conventions": {name: f"how {name} is computed" for name in METRICS}},
+        "cases": made_up_cases(classes),
+        "classes": classes,
+        "final_checkpoint": "4" * 64,
+        "chronicle_head": "5" * 64,
+        "fingerprint": {
+            "cpu": {"model": "Imaginary 8000", "features": [f"avx{n}" for n in range(30)]},
+            "threads": 4,
+            "devices": {"kind": "cpu", "count": 1},
+            "software": {"jax": "0.10.2"},
+            "xla_flags": ["--a=true", "--b=0"],
+        },
+        "determinism": "native",
+    }
+    return ReportInputs(**(values | changes))
+
+
+def summary_of(inputs: ReportInputs) -> str:
+    return summary.render(inputs, epoch_summaries(inputs.records)).decode()
+
+
+def training_of(inputs: ReportInputs) -> Any:
+    """`training_metrics.json`, read as strictly as JSON is defined."""
+    text = training_metrics.render(inputs, epoch_summaries(inputs.records))
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def bundles() -> dict[int, dict[str, bytes]]:
+    """classes -> the reports of `made_up_inputs`."""
+    return {classes: build(made_up_inputs(classes)) for classes in (0, 3)}
+
+
+# --- the bundle ----------------------------------------------------------------------------------------------------
+
+
+def test_sums_come_last_and_cover_every_other_file_in_sorted_order(bundles):
+    files = bundles[0]
+    *names, last = files
+    assert last == "SHA256SUMS"
+    assert names == [
+        "cases.png",
+        "curves.png",
+        "session_summary.md",
+        "training_metrics.json",
+        "validation_metrics.json",
+    ]
+    expected = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in names)
+    assert files[last].decode() == expected
+
+
+def test_without_cases_there_is_no_picture_of_them_and_no_link_to_it():
+    files = build(made_up_inputs(cases=[]))
+    assert "cases.png" not in files
+    assert b"cases.png" not in files["session_summary.md"]
+
+
+_PROCESS = """
+import hashlib, sys
+import crh_train.reports
+assert "matplotlib" not in sys.modules, "importing the package imports matplotlib"
+assert "jax" not in sys.modules, "importing the package imports jax"
+import test_reports
+for classes in (0, 3):
+    print(crh_train.reports.build(test_reports.made_up_inputs(classes))["SHA256SUMS"].decode())
+for name in ("jax", "matplotlib.pyplot"):
+    assert name not in sys.modules, f"building the reports imports {name}"
+"""
+
+
+def test_fresh_processes_give_the_same_bytes_whatever_surrounds_them(tmp_path, bundles):
+    hostile = tmp_path / "config"
+    hostile.mkdir()
+    (hostile / "matplotlibrc").write_text("font.family: serif\nsavefig.dpi: 50\nlines.linewidth: 9\nbackend: svg\n")
+    surroundings = [
+        ({"PYTHONHASHSEED": "1", "TZ": "UTC"}, Path.cwd()),
+        ({"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "MPLCONFIGDIR": str(hostile)}, tmp_path),
+    ]
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", _PROCESS],
+            env={**os.environ, **variables, "PYTHONPATH": str(Path(__file__).parent)},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for variables, folder in surroundings
+    ]
+    assert [output.returncode for output in outputs] == [0, 0], outputs[0].stderr + outputs[1].stderr
+    assert outputs[0].stdout == outputs[1].stdout
+    here = "".join(bundles[classes]["SHA256SUMS"].decode() + "\n" for classes in (0, 3))
+    assert outputs[0].stdout == here
+
+
+def test_the_callers_matplotlib_settings_neither_matter_nor_change(bundles):
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 31.0, "axes.facecolor": "pink"}):
+        assert build(made_up_inputs()) == bundles[0]
+        assert matplotlib.rcParams["font.size"] == 31.0
+        assert matplotlib.rcParams["axes.facecolor"] == "pink"
+
+
+def test_the_wall_clock_of_the_chronicle_is_in_no_report(bundles):
+    records = made_up_records(3, 7)
+    for record in records:
+        record.timestamp = 1e6
+    assert build(made_up_inputs(records=records)) == bundles[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "changed"),
+    [
+        ({"seed": 4}, {"session_summary.md", "training_metrics.json"}),
+        ({"chronicle_head": "6" * 64}, {"session_summary.md", "training_metrics.json"}),
+        ({"dataset_state": "6" * 64}, {"session_summary.md", "training_metrics.json"}),
+        (
+            {"config_hash": "6" * 64},
+            {"session_summary.md", "training_metrics.json", "validation_metrics.json"},
+        ),
+        (
+            {"final_checkpoint": "6" * 64},
+            {"session_summary.md", "training_metrics.json", "validation_metrics.json"},
+        ),
+        ({"cases": made_up_cases(0)[:1]}, {"cases.png"}),
+        ({"fingerprint": {"threads": 8}}, {"session_summary.md"}),
+    ],
+)
+def test_each_input_reaches_its_files_and_no_other(changes, changed, bundles):
+    before, after = bundles[0], build(made_up_inputs(**changes))
+    assert {name for name in before if before[name] != after[name]} == changed | {"SHA256SUMS"}
+
+
+# --- numbers -------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_float32_reads_back_from_its_shortest_text(pattern):
+    value = np.uint32(pattern).view(np.float32)
+    text = indented_json([value]).decode()
+    found = json.loads(text, parse_constant=pytest.fail)[0]
+    if np.isnan(value):
+        assert found == "NaN"
+    elif np.isinf(value):
+        assert found == ("Infinity" if value > 0 else "-Infinity")
+    else:
+        assert np.float32(found).tobytes() == value.tobytes()
+        assert found == float(str(value))
+        assert len(re.sub(r"e.*|\D", "", repr(found)).strip("0")) <= 9
+
+
+def test_documents_have_sorted_keys_and_a_final_newline(bundles):
+    files = bundles[0]
+    for name in ("training_metrics.json", "validation_metrics.json"):
+        document = json.loads(files[name], object_pairs_hook=_sorted_only)
+        assert files[name].endswith(b"}\n")
+        assert {document["run_hash"], document["config_hash"]} == {RUN_HASH, "1" * 64}
+
+
+def _sorted_only(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    assert keys == sorted(set(keys))
+    return dict(pairs)
+
+
+def test_averages_have_the_bits_of_the_metrics_that_the_engine_uses():
+    from crh_train import metrics
+
+    values = np.random.default_rng(3).lognormal(size=200).astype(np.float32)
+    mean, average = metrics.init_running_mean(), metrics.init_ema()
+    expected = []
+    for value in values:
+        mean = metrics.update_running_mean(mean, value)
+        average = metrics.update_ema(average, value, EMA_DECAY)
+        expected.append(np.asarray(metrics.ema_value(average)))
+    assert kahan_mean(values).tobytes() == np.asarray(metrics.running_mean_value(mean)).tobytes()
+    assert moving_average(values, EMA_DECAY).tobytes() == np.stack(expected).tobytes()
+
+
+def test_the_mean_does_not_lose_small_terms():
+    values = np.full(20_001, 1e-4, np.float32)
+    values[0] = 1e4  # half a unit in its last place is more than each of the others
+    exact = np.mean(values, dtype=np.float64)
+    assert kahan_mean(values) == np.float32(exact)
+
+
+def test_non_finite_values_stay_visible_and_strict_json():
+    records = made_up_records(3, 7)
+    records[8].loss = np.float32(np.nan)
+    records[15].grad_norm = np.float32(np.inf)
+    document = training_of(made_up_inputs(records=records))
+    assert document["per_epoch"][1]["mean_loss"] == "NaN"
+    assert isinstance(document["per_epoch"][0]["mean_loss"], float)
+    assert isinstance(document["per_epoch"][2]["mean_grad_norm"], str)
+    assert document["best_epoch"]["epoch"] == 2
+
+
+def test_every_step_is_in_one_epoch_and_the_epochs_learning_rate_is_its_last():
+    records = made_up_records(3, 7)[:-2]  # the last epoch is shorter
+    epochs = epoch_summaries(records)
+    assert [epoch.epoch for epoch in epochs] == [0, 1, 2]
+    assert [epoch.steps for epoch in epochs] == [7, 7, 5]
+    assert [epoch.last_step for epoch in epochs] == [7, 14, 19]
+    assert [epoch.lr for epoch in epochs] == [records[step - 1].lr for step in (7, 14, 19)]
+    for epoch, part in zip(epochs, (records[:7], records[7:14], records[14:]), strict=True):
+        assert epoch.mean_loss == kahan_mean(series(part, "loss"))
+        assert epoch.mean_coherence == kahan_mean(series(part, "coherence"))
+        assert epoch.mean_grad_norm == kahan_mean(series(part, "grad_norm"))
+    assert epochs[-1].loss_ema == moving_average(series(records, "loss"), EMA_DECAY)[-1]
+
+
+def test_the_best_epoch_is_the_first_of_the_smallest_and_never_nan():
+    epoch = epoch_summaries(made_up_records(1, 2))[0]
+    nan, low, high = (epoch._replace(epoch=n, mean_loss=np.float32(x)) for n, x in enumerate((math.nan, 1, 2)))
+    assert best_epoch([high, nan, low, low._replace(epoch=9)]) == low
+    assert best_epoch([nan]) is None
+
+
+def test_final_values_are_those_of_the_last_step():
+    inputs = made_up_inputs()
+    document = training_of(inputs)
+    last = inputs.records[-1]
+    for field in ("loss", "coherence", "grad_norm", "lr"):
+        assert np.float32(document["final"][field]) == getattr(last, field)
+    assert (document["final"]["step"], document["steps"], document["epochs"]) == (21, 21, 3)
+    assert document["ema_decay"] == EMA_DECAY
+
+
+def test_a_metric_that_a_run_does_not_have_is_null():
+    given_metrics = {"psnr": None, "dice": 0.5, "conventions": {"dice": "per class"}}
+    document = json.loads(validation_metrics.render(made_up_inputs(validation=given_metrics)))
+    assert set(document["metrics"]) == {*METRICS, "dice"}
+    assert {name: entry["value"] for name, entry in document["metrics"].items()} == {
+        **dict.fromkeys(METRICS),
+        "dice": 0.5,
+    }
+    assert document["metrics"]["dice"]["convention"] == "per class"
+
+
+# --- the summary ---------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_gives_result_against_baseline_proof_and_commands():
+    text = summary_of(made_up_inputs())
+    assert "**PSNR 23.10 dB → 27.60 dB (+4.50 dB)** from zero-filled input to reconstruction" in text
+    assert "| PSNR | 23.10 dB | 27.60 dB | +4.50 dB |" in text
+    assert "| NMSE | 0.05000 | 0.01250 | -75.0 % |" in text
+    assert "| MSE | – | 0.0009000 | – |" in text
+    for digest in (RUN_HASH, *(digit * 64 for digit in "1245")):
+        assert f"`{digest}`" in text
+    assert f"crh-train replay {RUN_HASH[:16]}\ncrh-train verify {RUN_HASH[:16]}\n" in text
+    assert "| model | `unet` | channels 16, residual yes |" in text
+    assert "| data | `mni152` | shape [96, 112], mask none |" in text
+    assert "- SSIM: how ssim is computed" in text
+    assert "(cases.png)" in text
+    assert "(curves.png)" in text
+
+
+def test_the_environment_takes_one_line_an_entry():
+    block = re.findall(r"```\n(.*?)```", summary_of(made_up_inputs()), re.DOTALL)[0]
+    assert [line.split(":")[0] for line in block.splitlines()] == ["cpu", "devices", "software", "threads", "xla_flags"]
+    assert "30 entries (SHA-256 " in block
+
+
+def test_a_class_task_has_no_baseline_and_shows_what_is_missing_as_missing():
+    text = summary_of(made_up_inputs(classes=3))
+    assert "**Accuracy 0.9500**, F1 0.9100 over 14 held-out samples." in text
+    assert "| Accuracy | 0.9500 |" in text
+    assert "| MSE | – |" in text
+    assert "zero-filled" not in text
+    assert "PSNR" not in text
+
+
+def test_only_the_template_is_called_synthetic():
+    inputs = made_up_inputs()
+    assert "synthetic and without clinical meaning" in summary_of(inputs)
+    own = {**inputs.config, "data": {"name": "nifti"}}
+    assert "synthetic" not in summary_of(replace(inputs, config=own))
+
+
+def test_names_cannot_break_a_table():
+    inputs = made_up_inputs(config={"data": {"name": "a|b\nc"}, "task": {"name": "x"}, "zoo": {"k": "v"}})
+    text = summary_of(inputs)
+    assert "| data | `a\\|b c` |  |" in text
+    assert "| zoo |  | k v |" in text  # a part that the schema does not know is shown all the same
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_chronicle_is_refused():
+    with pytest.raises(CorruptRun, match="at least one step, found none"):
+        made_up_inputs(records=[])
+
+
+def test_a_number_without_its_convention_is_refused():
+    with pytest.raises(UsageError, match="'dice' has a value but no sentence"):
+        made_up_inputs(validation={"dice": 0.5, "conventions": {}})
+
+
+@pytest.mark.parametrize("shapes", [((12, 10), (12, 10), (12, 11)), ((1, 12, 10),) * 3])
+def test_cases_that_are_no_pictures_of_one_shape_are_refused(shapes):
+    with pytest.raises(UsageError, match="of one shape"):
+        made_up_inputs(cases=[("odd", tuple(np.zeros(shape, np.float32) for shape in shapes))])
+
+
+def test_an_unknown_determinism_level_is_refused():
+    with pytest.raises(UsageError, match=r"'quantum' has no sentence.*known: native"):
+        summary_of(made_up_inputs(determinism="quantum"))
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def _chunks(png: bytes) -> dict[str, bytes]:
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    found, position = {}, 8
+    while position < len(png):
+        size, kind = struct.unpack_from(">I4s", png, position)
+        found[kind.decode()] = png[position + 8 : position + 8 + size]
+        position += size + 12
+    return found
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_pictures_hold_pixels_and_nothing_else(classes, bundles):
+    for name in ("cases.png", "curves.png"):
+        chunks = _chunks(bundles[classes][name])
+        assert set(chunks) == {"IHDR", "pHYs", "IDAT", "IEND"}
+        assert struct.unpack(">I", chunks["IHDR"][:4]) == (1600,)
+
+
+def test_letters_are_from_the_font_that_matplotlib_brings():
+    import matplotlib
+    from matplotlib import font_manager
+
+    assert font_manager.findfont(canvas.FONT, fallback_to_default=False).startswith(matplotlib.get_data_path())
+
+
+def _panels(inputs: ReportInputs) -> list[np.ndarray]:
+    """The pixels, [h, w, 3], of the four columns of the only case, a little inside their edges."""
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO(cases.render(inputs)))[:, :, :3]
+    ((_, images),) = inputs.cases
+    width = (canvas.WIDTH - 2 * cases._MARGIN - 3 * cases._GAP) / 4
+    height = width * images[0].shape[0] / images[0].shape[1]
+    top = cases._HEADER + cases._TITLE
+    lefts = [cases._MARGIN + column * (width + cases._GAP) for column in range(4)]
+    inch, inside = canvas.DPI, 0.02
+    rows = slice(round((top + inside) * inch), round((top + height - inside) * inch))
+    return [pixels[rows, round((left + inside) * inch) : round((left + width - inside) * inch)] for left in lefts]
+
+
+def test_images_share_the_targets_grey_scale_and_errors_have_their_own():
+    target = np.zeros((20, 20), np.float32)
+    target[:, 10:] = 1.0
+    source, output = np.full_like(target, 0.5), target.copy()
+    output[:10] += 0.01
+    shown = _panels(made_up_inputs(cases=[("one", (source, output, target))]))
+    assert np.all(np.abs(shown[0] - 0.5) < 0.01)
+    assert np.all(shown[1][:, 0] < 0.02)
+    assert np.all(shown[2][:, 0] == 0)
+    assert np.all(shown[2][:, -1] == 1)
+    assert shown[3][0].min() > 0.6  # the smallest error that there is, at the bright end
+    assert shown[3][-1].max() < 0.02
+
+
+def test_a_single_wrong_pixel_is_seen():
+    image = np.full((40, 40), 0.5, np.float32)
+    spoiled = image.copy()
+    spoiled[7, 9] = 0.51
+    assert _panels(made_up_inputs(cases=[("one", (image, spoiled, image))]))[3].max() > 0.9
+    classes = np.zeros_like(image)
+    other = classes.copy()
+    other[7, 9] = 1.0
+    spot = _panels(made_up_inputs(3, cases=[("one", (image, other, classes))]))[3]
+    share = np.mean(spot.max(axis=2) - spot.min(axis=2) > 0.5)  # orange; all else is grey
+    assert 0.5 < share * image.size < 1.5
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ([1, 10], True),
+        ([1, 9.9], False),
+        ([0, 10], False),
+        ([-1, 10], False),
+        ([1, 2, math.inf, math.nan], False),
+        ([1, 10, math.nan, -math.inf], True),
+        ([math.nan], False),
+    ],
+)
+def test_only_positive_numbers_over_a_decade_get_a_logarithmic_axis(values, answer):
+    assert curves.spans_a_decade(np.array(values, np.float32)) is answer
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (130, 1)])
+def test_curves_of_very_short_and_very_long_runs(epochs, steps):
+    records = made_up_records(epochs, steps)
+    assert _chunks(curves.render(made_up_inputs(records=records), epoch_summaries(records)))
+
+
+def test_a_run_with_non_finite_or_zero_values_can_be_drawn():
+    records = made_up_records(2, 3)
+    records[1].loss = np.float32(np.inf)
+    records[2].grad_norm = np.float32(np.nan)
+    for record in records:
+        record.lr = np.float32(0)
+    assert _chunks(curves.render(made_up_inputs(records=records), epoch_summaries(records)))
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+def test_flat_and_broken_images_and_odd_names_can_be_drawn(value, classes):
+    flat = np.full((5, 4), value, np.float32)
+    odd = r"$\frac{_$ %s 100% {"
+    assert _chunks(cases.render(made_up_inputs(classes, cases=[(odd, (flat, flat, flat))])))
