@@ -143,6 +143,7 @@ def make_program(config: RunConfig, train: dataset.PreparedSplit) -> Program:
     samples, batch_size = len(train.ids), config.engine.batch_size
     steps_per_epoch = index_stream.steps_per_epoch(samples, batch_size)
     parts = make_parts(config, steps_per_epoch)
+    task.check_labels(parts.task, train.labels)
     root = root_key(config.engine.seed)
     replicated, sharded = _placements(config)
     init = jax.jit(make_init(parts), out_shardings=replicated)
@@ -168,7 +169,7 @@ def _loader(
 
     def load(done: int) -> Batch:
         epoch, batch = divmod(done, steps_per_epoch)
-        chosen = order(epoch)[batch * batch_size : (batch + 1) * batch_size]
+        chosen = index_stream.batch_indices(order(epoch), batch, batch_size)
         labels = None if train.labels is None else train.labels[chosen]
         placed: Batch = jax.device_put(Batch(train.images[chosen], labels, chosen), placement)  # type: ignore[arg-type]
         return placed

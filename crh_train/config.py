@@ -69,7 +69,7 @@ class ReconstructionConfig:
     acceleration: int = _at_least(1)  # sampled columns: one in so many, with the centre
     center_fraction: float = _between(0.0, 1.0)  # of the columns, around zero frequency, always sampled
     mask: str = _one_of("equispaced", "random")
-    mask_seed: int = _at_least(0)  # for the random mask; drawn once
+    mask_seed: int = _between(0, 2**32 - 1)  # for the random mask; drawn once
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ class Purpose(IntEnum):
     INITIALISE = 0  # index: 0
     SHUFFLE = 1  # index: the epoch
     AUGMENT = 2  # index: the step, then the sample's index in the dataset
+    SAMPLING_MASK = 3  # index: 0; of the mask's own seed
 
 
 def root_key(seed: int) -> Array:

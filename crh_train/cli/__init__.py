@@ -1,12 +1,19 @@
 """The command line: each command's file parses, calls one function of the library, prints, and exits.
 
-Nothing here imports JAX at the top, so that `--help`, `list`, `show` and `verify` answer at once.
+Commands import the library when they are called, so that `--help` needs none of it, and `list`, `show` and `verify`
+never need JAX.
 """
 
 import typer
 
-from crh_train.cli import doctor, listing, replay, resume, run, show, verify
+from crh_train.cli.doctor import doctor
+from crh_train.cli.listing import list_runs
 from crh_train.cli.output import EXIT_CODES
+from crh_train.cli.replay import replay
+from crh_train.cli.resume import resume
+from crh_train.cli.run import run
+from crh_train.cli.show import show
+from crh_train.cli.verify import verify
 
 app = typer.Typer(
     name="crh-train",
@@ -15,13 +22,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("run", epilog=EXIT_CODES)(run.run)
-app.command("replay", epilog=EXIT_CODES)(replay.replay)
-app.command("verify", epilog=EXIT_CODES)(verify.verify)
-app.command("resume", epilog=EXIT_CODES)(resume.resume)
-app.command("list", epilog=EXIT_CODES)(listing.list_runs)
-app.command("show", epilog=EXIT_CODES)(show.show)
-app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
+app.command("run", epilog=EXIT_CODES)(run)
+app.command("replay", epilog=EXIT_CODES)(replay)
+app.command("verify", epilog=EXIT_CODES)(verify)
+app.command("resume", epilog=EXIT_CODES)(resume)
+app.command("list", epilog=EXIT_CODES)(list_runs)
+app.command("show", epilog=EXIT_CODES)(show)
+app.command("doctor", epilog=EXIT_CODES)(doctor)
 
 
 def main() -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 import typer
 
 from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, table
-from crh_train.cli.show import SHOWN, run_document
-from crh_train.run_store import RunStore
+from crh_train.cli.show import SHOWN
 
 
 @command
 def list_runs(runs: RunsOption = Path("runs"), json_output: JsonOption = False) -> None:
     """List all runs: status, seed, progress, last loss, held-out result."""
+    from crh_train.run_store import RunStore
+    from crh_train.run_summary import run_document
+
     documents = [run_document(folder) for folder in RunStore(runs).list()]
     if json_output:
         emit({"runs": documents})

@@ -74,7 +74,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
         grid.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
         grid.add_row(*row)
-    Console(soft_wrap=True).print(grid)
+    # Wide enough for any row: a cut cell would hide what a script or a person came for.
+    Console(width=1000).print(grid)
 
 
 def following(hint: str) -> None:

@@ -16,13 +16,13 @@ def resume(
     json_output: JsonOption = False,
 ) -> None:
     """Go on with an unfinished run from its newest good checkpoint, to the same bits as if it had not stopped."""
-    from crh_train.cli.show import print_run, run_document
+    from crh_train.cli.show import print_run
     from crh_train.environment import configure
     from crh_train.run_store import RunStore
-
-    folder = RunStore(runs).find(run)
+    from crh_train.run_summary import run_document
     from crh_train.stored import stored_config
 
+    folder = RunStore(runs).find(run)
     config = stored_config(folder, overrides or [])
     configure(os.environ, config.runtime.threads, config.runtime.devices)
 

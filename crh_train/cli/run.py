@@ -65,8 +65,9 @@ def run(
     configure(os.environ, config.runtime.threads, config.runtime.devices)
 
     from crh_train import session
-    from crh_train.cli.show import print_run, run_document
+    from crh_train.cli.show import print_run
     from crh_train.run_store import RunStore
+    from crh_train.run_summary import run_document
 
     outcome = session.run(config, names[0], overrides, RunStore(runs))
     if json_output:

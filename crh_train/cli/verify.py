@@ -1,13 +1,14 @@
 """`crh-train verify`: a checkpoint alone, or a run with all that it holds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crh_train.cli.output import JsonOption, RunsOption, command, emit, fields, following
-from crh_train.run_store import RunStore
-from crh_train.verification import Verification, verify_checkpoint, verify_run
+
+if TYPE_CHECKING:
+    from crh_train.verification import Verification
 
 
 @command
@@ -17,6 +18,9 @@ def verify(
     json_output: JsonOption = False,
 ) -> None:
     """Check every byte of a checkpoint, or of a run: documents, checkpoints, chronicle, reports, their agreement."""
+    from crh_train.run_store import RunStore
+    from crh_train.verification import verify_checkpoint, verify_run
+
     if subject.endswith(".chk"):
         found, hint = verify_checkpoint(Path(subject)), "crh-train list"
     else:
@@ -31,7 +35,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _print(found: Verification) -> None:
+def _print(found: "Verification") -> None:
     for finding in found.findings:
         typer.echo(f"{finding.severity}: {finding.place}: {finding.message}")
     rows = [("verified", found.subject), ("status", found.status), ("run hash", found.run_hash or "not to be trusted")]

@@ -5,6 +5,7 @@ batch are left out of that epoch, so that every batch has one shape; the next ep
 """
 
 import jax
+import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
@@ -25,12 +26,6 @@ def epoch_order(root: Array, epoch: Array | int, samples: int) -> Array:
     return jax.random.permutation(derive(root, Purpose.SHUFFLE, epoch), indices)
 
 
-def batch_indices(root: Array, step: Array | int, samples: int, batch_size: int) -> Array:
-    """The samples of the step after `step` steps are done: int32 [batch_size].
-
-    Args:
-      step: int32 [] or a Python integer, at least 0; may be traced.
-    """
-    steps = steps_per_epoch(samples, batch_size)
-    order = epoch_order(root, step // steps, samples)
-    return jax.lax.dynamic_slice(order, ((step % steps) * batch_size,), (batch_size,))
+def batch_indices(order: np.ndarray, batch: int, batch_size: int) -> np.ndarray:
+    """The samples of batch number `batch` (the first is 0) of an epoch of that `order`: int32 [batch_size]."""
+    return order[batch * batch_size : (batch + 1) * batch_size]

@@ -11,9 +11,7 @@ import numpy as np
 from jax import Array
 
 from crh_train.errors import ConfigError
-from crh_train.randomness import root_key
-
-_MASK_PURPOSE = 3
+from crh_train.randomness import Purpose, derive, root_key
 
 
 def sampling_mask(columns: int, acceleration: int, center_fraction: float, kind: str, seed: int) -> np.ndarray:
@@ -49,7 +47,7 @@ def sampling_mask(columns: int, acceleration: int, center_fraction: float, kind:
             position += distance
     elif kind == "random":
         others = np.flatnonzero(mask == 0)
-        key = jax.random.fold_in(jax.random.fold_in(root_key(seed), _MASK_PURPOSE), 0)
+        key = derive(root_key(seed), Purpose.SAMPLING_MASK, 0)
         drawn = np.asarray(jax.random.permutation(key, len(others)))[: round(columns / acceleration) - center]
         mask[others[drawn]] = 1
     else:

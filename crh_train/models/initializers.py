@@ -1,10 +1,10 @@
 """Initial parameters from one explicit key: Kaiming and Xavier kernels, zero biases. No state, no global generator.
 
 All kernels of a model are one draw: a flat vector of standard numbers from the key, of which each kernel in the sorted
-order of names takes the next stretch and scales it. (A draw for each kernel would compile a generator for each: half a
-minute for a U-Net on a busy laptop.) So no random number serves twice, and the order in which a model lists its
-parameters changes nothing. Adding, removing, renaming or resizing a kernel moves the stretches of all kernels sorted
-after it, which then start from other values; those sorted before it keep theirs.
+order of names takes the next stretch and scales it. (A draw for each kernel makes XLA compile a generator for each: for
+a three-pool U-Net 12.6 s instead of 0.7 s on a loaded machine.) So no random number serves twice, and the order in
+which a model lists its parameters changes nothing. Adding, removing, renaming or resizing a kernel moves the stretches
+of all kernels sorted after it, which then start from other values; those sorted before it keep theirs.
 """
 
 import math

@@ -1,0 +1,42 @@
+"""What is known of a run on disk, as one JSON document: what `list`, `show` and `run --json` tell. No JAX."""
+
+import json
+from typing import Any
+
+from crh_train.chronicle import LINES_NAME, audit
+from crh_train.run_folder import RunFolder
+
+
+def run_document(folder: RunFolder) -> dict[str, Any]:
+    """What is known of a run, as JSON. Numbers of the result are null until it is finished."""
+    run, session = folder.run_document(), folder.sessions()[0]
+    audited = audit(folder.path, folder.run_hash)
+    last = audited.records[-1] if audited.records else None
+    stored = folder.checkpoints()
+    return {
+        "run": folder.name,
+        "run_hash": folder.run_hash,
+        "status": folder.status,
+        "conf": session["command"]["conf"],
+        "overrides": session["command"]["overrides"],
+        **run,
+        "config": folder.config_document()["config"],
+        "steps": 0 if last is None else last.step,
+        "epochs": 0 if last is None else last.epoch + 1,
+        "last_loss": None if last is None else str(last.loss),
+        "validation": validation_of(folder),
+        "checkpoint": str(stored[-1].path) if stored else None,
+        "checkpoint_hash": stored[-1].name.hash if stored else None,
+        "chronicle": str(folder.path / LINES_NAME),
+        "chronicle_head": audited.good.head,
+        "report": str(folder.path / "reports" / "session_summary.md") if folder.finished else None,
+    }
+
+
+def validation_of(folder: RunFolder) -> dict[str, Any] | None:
+    """The metrics of a finished run, name to number or null; `verify` checks the file they come from."""
+    path = folder.path / "reports" / "validation_metrics.json"
+    if not folder.finished:
+        return None
+    metrics: dict[str, Any] = json.loads(path.read_bytes())["metrics"]
+    return {name: entry["value"] for name, entry in metrics.items()}
