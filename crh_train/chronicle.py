@@ -43,7 +43,7 @@ TIMESTAMP_WIDTH = 16
 MAX_TIMESTAMP = 1e9  # seconds, 31 years
 CHAIN_RECORD = struct.Struct("<Q32s")
 
-_LARGEST = float(np.finfo(np.float32).max)
+_OVERFLOW = 2.0**128 - 2.0**103  # the smallest float64 that rounds to an infinite float32
 _NOT_FINITE = {"NaN": np.float32(np.nan), "Infinity": np.float32(np.inf), "-Infinity": np.float32(-np.inf)}
 
 
@@ -148,7 +148,7 @@ def _record(fields: dict[str, Any]) -> ChronicleRecord:
 
 
 def _float32(name: str, value: Any) -> np.float32:
-    if type(value) is float and abs(value) <= _LARGEST:
+    if type(value) is float and abs(value) < _OVERFLOW:
         return np.float32(value)
     if isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value]

@@ -7,23 +7,27 @@ converts to the schema's types; a configuration is data and can run no code, so 
 import dataclasses
 import itertools
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from crh_train.config import PARTS, SECTIONS, RunConfig, check_ranges, nearest
 from crh_train.errors import ConfigError
 
-_RESOLVER = re.compile(r"\$\{[^{}]*:")
+_RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # a resolver's name may itself hold interpolations
+_NOT_GIVEN = "???"  # OmegaConf's mark of a value that is still missing
 
 
 def packaged_conf() -> Path:
@@ -52,11 +56,13 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     """
     alternatives = []
     for text, override in zip(overrides, _parse_overrides(overrides), strict=True):
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            alternatives.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
+        if not override.is_sweep_override():
             alternatives.append([text])
+            continue
+        try:
+            alternatives.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        except HydraException as error:
+            raise ConfigError(f"{text!r} cannot be enumerated; list its values, as in KEY=A,B") from error
     return [list(combination) for combination in itertools.product(*alternatives)]
 
 
@@ -88,8 +94,9 @@ def parse(document: Mapping[str, Any]) -> RunConfig:
             raise ConfigError(f"unknown key '{key}': {nearest(key, expected)}")
     parts = {}
     for key in expected:
-        if not isinstance(document.get(key), dict):
-            raise ConfigError(f"the configuration has no '{key}'; add '- {key}: CHOICE' to its defaults list")
+        if key not in document or not isinstance(document[key], dict):
+            missing = "- base" if key in SECTIONS else f"- {key}: CHOICE"
+            raise ConfigError(f"the configuration has no '{key}'; add '{missing}' to its defaults list")
         schema = SECTIONS[key] if key in SECTIONS else part_schema(key, document[key])
         parts[key] = _typed(schema, document[key], key)
     return RunConfig(**parts)
@@ -99,10 +106,10 @@ def override_runtime(recorded: Mapping[str, Any], overrides: Sequence[str]) -> d
     """The `runtime` section `recorded` with `overrides`, which may name no other section (`ConfigError`)."""
     changed = dict(recorded)
     for text, override in zip(overrides, _parse_overrides(overrides), strict=True):
-        _check_override(text, override, [])
         section, _, key = override.key_or_group.partition(".")
         if section != "runtime":
-            raise ConfigError(f"'{text}' would make another run; only runtime.KEY=VALUE can change here")
+            raise ConfigError(f"{text!r} would make another run; only runtime.KEY=VALUE can change here")
+        _check_override(text, override, [])
         _check_key({"runtime": changed}, override.key_or_group)
         changed[key] = override.value()
     return changed
@@ -117,6 +124,8 @@ def part_schema(group: str, document: Mapping[str, Any]) -> type:
     if "name" not in document:
         raise ConfigError(f"{group}.name is missing: it says which {group} this is ({', '.join(PARTS[group])})")
     name = document["name"]
+    if not isinstance(name, str):
+        raise ConfigError(f"{group}.name={name!r} is not text; known: {', '.join(PARTS[group])}")
     if name in PARTS[group]:
         return PARTS[group][name]
     plugins = entry_points(group=f"crh_train.{group}")
@@ -125,7 +134,7 @@ def part_schema(group: str, document: Mapping[str, Any]) -> type:
         if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
             raise ConfigError(f"the installed {group} '{name}' has no dataclass `Config`")
         return schema
-    raise ConfigError(f"{group}.name={name!r} is unknown: {nearest(str(name), [*PARTS[group], *plugins.names])}")
+    raise ConfigError(f"{group}.name={name!r} is unknown: {nearest(name, [*PARTS[group], *plugins.names])}")
 
 
 def _parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -135,15 +144,15 @@ def _parse_overrides(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            raise ConfigError(f"cannot read '{text}' as KEY=VALUE: {_first_line(error)}") from error
+            raise ConfigError(f"cannot read {text!r} as KEY=VALUE: {_first_line(error)}") from error
     return parsed
 
 
 def _check_override(text: str, override: Override, folders: Sequence[Path]) -> None:
     if override.is_add() or override.is_delete() or override.is_force_add():
-        raise ConfigError(f"'{text}' adds or deletes a key; a configuration's keys are fixed, so give KEY=VALUE")
+        raise ConfigError(f"{text!r} adds or deletes a key; a configuration's keys are fixed, so give KEY=VALUE")
     if override.is_sweep_override():
-        raise ConfigError(f"'{text}' gives several values; add -m to run each of them")
+        raise ConfigError(f"{text!r} gives several values; add -m to run each of them")
     group = override.key_or_group
     if group in PARTS:
         pick, known = override.value(), choices(folders, group)
@@ -166,15 +175,30 @@ def _check_key(document: Any, path: str) -> None:
 
 
 def _hydra(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
-    extra = ", ".join(f"'file://{folder.resolve()}'" for folder in folders[1:])
+    quoted = [str(folder.resolve()).replace("'", r"\'") for folder in folders]
+    searched = ", ".join(f"'file://{folder}'" for folder in quoted)
+    primary = next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folders[0].resolve())):
-            composed = hydra_compose(name, [f"hydra.searchpath=[{extra}]", *overrides])
+        # Hydra looks for the configuration itself in one folder, and for the choices in it along the whole path.
+        with tempfile.TemporaryDirectory() as alone:
+            shutil.copy(primary, alone)
+            with initialize_config_dir(version_base="1.3", config_dir=alone):
+                composed = hydra_compose(name, [f"hydra.searchpath=[{searched}]", *overrides])
         raw = OmegaConf.to_container(composed, resolve=False)
         _refuse_code(raw, "")
         document = OmegaConf.to_container(composed, resolve=True)
+    except MissingConfigException as error:
+        group, _, pick = str(error.missing_cfg_file).rpartition("/")
+        raise ConfigError(
+            f"conf={name}: {group}={pick} is unknown: {nearest(pick, choices(folders, group))}"
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"conf={name}: {_first_line(error)}") from error
+    except MarkedYAMLError as error:
+        place = f"{Path(error.problem_mark.name).name}, line {error.problem_mark.line + 1}"
+        raise ConfigError(f"conf={name}: {place}: {error.problem}") from error
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"conf={name} cannot be read as YAML: {_first_line(error)}") from error
     assert isinstance(document, dict)
     return {str(key): value for key, value in document.items()}
 
@@ -200,8 +224,11 @@ def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
     for key in fields:
         if key not in document:
             raise ConfigError(f"{path}.{key} is missing; every choice is written out in conf/{path}/*.yaml")
-    values = {}
+    types, values = get_type_hints(schema), {}
     for key in fields:
+        if types[key] in (str, str | None) and not isinstance(document[key], str | None):
+            # A folder named 2024_01 would silently become 202401.
+            raise ConfigError(f"{path}.{key}={document[key]!r} must be text; quote it: {path}.{key}=\"'TEXT'\"")
         typed = OmegaConf.structured(schema)
         OmegaConf.set_readonly(typed, False)
         try:
@@ -209,6 +236,8 @@ def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
             value = OmegaConf.to_container(typed)[key]  # type: ignore[index, call-overload]
         except OmegaConfBaseException as error:
             raise ConfigError(f"{path}.{key}={document[key]!r}: {_first_line(error)}") from error
+        if value == _NOT_GIVEN:
+            raise ConfigError(f"{path}.{key} has no value; add {path}.{key}=VALUE")
         values[key] = value
     part = schema(**values)
     check_ranges(part, path)
@@ -216,4 +245,7 @@ def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Its first line, and the next where that one only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    end = next((number for number, line in enumerate(lines, start=1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:end]) if lines else type(error).__name__

@@ -6,12 +6,14 @@ a run does. A part (model, loss, …) is one of several dataclasses, picked by i
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from crh_train.errors import ConfigError
+
+_LARGEST_FLOAT32 = float.fromhex("0x1.fffffep127")
+_LARGEST_INTEGER = 2**53 - 1  # beyond it canonical JSON has no exact number
 
 
 def _at_least(minimum: float, **more: Any) -> Any:
@@ -335,8 +337,10 @@ def check_ranges(part: Any, path: str) -> None:
 
 
 def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where} must be a finite number, got {value}")
+    if isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT32:  # nan compares false
+        raise ConfigError(f"{where} must be a finite float32 number, got {value}")
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise ConfigError(f"{where} must be at most {_LARGEST_INTEGER} in magnitude, got {value}")
     if "choices" in allowed and value not in allowed["choices"]:
         raise ConfigError(f"{where}={value!r} is unknown: {nearest(str(value), list(allowed['choices']))}")
     if "minimum" in allowed and value < allowed["minimum"]:

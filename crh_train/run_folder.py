@@ -94,7 +94,7 @@ class RunFolder:
         """`{config_hash, dataset_state, seed, semantics_version}`."""
         data = self._run_json()
         document = _parsed(self.path / "run.json", data)
-        if not isinstance(document, dict) or tuple(document) != RUN_KEYS or canonical_json(document) != data:
+        if not isinstance(document, dict) or tuple(document) != RUN_KEYS or _canonical(document) != data:
             raise CorruptRun(f"{self.path / 'run.json'}: expected canonical JSON of the keys {', '.join(RUN_KEYS)}")
         return document
 
@@ -111,7 +111,8 @@ class RunFolder:
         if not isinstance(document, dict) or sorted(document) != ["sessions", "sha256"]:
             raise CorruptRun(f"{path}: expected the keys sessions, sha256")
         sessions: list[dict[str, Any]] = document["sessions"]
-        if not sessions or document["sha256"] != digest_json(sessions):
+        canonical = _canonical(sessions)
+        if not sessions or canonical is None or document["sha256"] != digest_bytes(canonical):
             raise CorruptRun(f"{path}: the sessions do not have their SHA-256; restore the file from a copy")
         return sessions
 
@@ -250,9 +251,9 @@ class RunFolder:
             if found is not None and stored.name.step > found.step:
                 filesystem.replace(stored.path, stored.path.with_name(stored.path.name + DAMAGED_SUFFIX))
                 notes.append(f"set aside: {stored.path.name}{DAMAGED_SUFFIX}")
+        filesystem.fsync_folder(self.path / "checkpoints")
         if tail := chronicle_writer.truncate_to(self.path, offset):
             notes.append(f"set aside: {tail} bytes of the chronicle after step {offset.records}, in chronicle.tail")
-        filesystem.fsync_folder(self.path / "checkpoints")
         return Recovered(found, tuple(notes))
 
     def save_checkpoint(self, state: Checkpoint) -> Path:
@@ -301,6 +302,14 @@ def _parsed(path: Path, data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CorruptRun(f"{path}: expected JSON: {error}; restore the file from a copy") from error
+
+
+def _canonical(document: Any) -> bytes | None:
+    """Canonical JSON of what was read, or None where it holds what canonical JSON cannot."""
+    try:
+        return canonical_json(document)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _try_flock(descriptor: int, kind: int) -> bool:

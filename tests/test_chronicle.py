@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from store_samples import RUN_HASH, append_steps, fail_on, flip, make_record, record_calls
 
@@ -93,6 +93,7 @@ def test_golden_line() -> None:
     )
 
 
+@example((3.4028234663852886e38, -3.4028234663852886e38, 1e-45, 7.038530691851209e-26), 0.0, 0, 1)
 @given(st.tuples(*[st.floats(width=32)] * 4), st.floats(0, 1e8), st.integers(0, 2**40), st.integers(1, 2**40))
 def test_a_line_reads_back_to_the_same_record(
     values: tuple[float, float, float, float], timestamp: float, batch: int, step: int
@@ -139,6 +140,7 @@ GOOD = format_line(make_record(4), 2.0)
         (b'"loss":0.25', b'"loss":25e-2'),
         (b'"loss":0.25', b'"loss":0.25000000001'),
         (b'"loss":0.25', b'"loss":1e39'),
+        (b'"loss":0.25', b'"loss":3.4028235677973366e+38'),
         (b'"loss":0.25', b'"loss":1e999'),
         (b'"loss":0.25', b'"loss":1'),
         (b'"loss":0.25', b'"loss":NaN'),

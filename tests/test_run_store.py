@@ -204,9 +204,12 @@ def test_every_flipped_byte_of_a_document_is_found(folder: RunFolder, name: str)
         read()
 
 
-def test_deeply_nested_json_is_refused(folder: RunFolder) -> None:
-    (folder.path / "environment.json").write_bytes(b"[" * 100_000)
-    with pytest.raises(CorruptRun, match="expected JSON"):
+@pytest.mark.parametrize(
+    "sessions", ["[" * 100_000, "[1e999]", "[9007199254740993]", '["\\ud800"]', "[" * 900 + "]" * 900]
+)
+def test_json_made_to_do_harm_is_refused(folder: RunFolder, sessions: str) -> None:
+    (folder.path / "environment.json").write_text(f'{{"sessions":{sessions},"sha256":""}}')
+    with pytest.raises(CorruptRun, match=r"environment\.json"):
         folder.sessions()
 
 

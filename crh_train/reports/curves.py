@@ -38,7 +38,7 @@ def render(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> bytes:
                 )
             _mark_epochs(axes, steps, epochs, numbered=field == _CURVES[0][0])
             axes.set_ylabel(label)
-            axes.yaxis.set_label_coords(-0.075, 0.5)
+            axes.yaxis.set_label_coords(-0.083, 0.5)
             axes.tick_params(labelbottom=field == _CURVES[-1][0])
             top += height + _GAP
         axes.set_xlabel("step")
