@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest --numprocesses $(shell nproc)
@@ -26,14 +26,14 @@ clean:
 	rm -rf .venv runs
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crh-train needs Python 3.11 or later: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crh-train needs Python 3.11 or later: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
 
 .venv/run.stamp: .venv/bin/python pyproject.toml scripts/constraints.txt
 	@echo "installing crh-train into .venv (about a minute) …"
-	$(INSTALL) --editable .
-	touch $@
+	@$(INSTALL) --editable .
+	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(INSTALL) --editable '.[dev]'
-	touch $@
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@

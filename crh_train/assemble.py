@@ -139,7 +139,9 @@ def make_parts(config: RunConfig, steps_per_epoch: int) -> StepParts:
 
 
 def make_program(config: RunConfig, train: dataset.PreparedSplit) -> Program:
-    """Compile nothing yet, but say what will be: jitted functions for `config` on the samples of `train`."""
+    """Jitted functions for `config` on the samples of `train`. The step is traced but not compiled, so that parts that
+    do not fit together raise `ConfigError` here, before anything is written.
+    """
     samples, batch_size = len(train.ids), config.engine.batch_size
     steps_per_epoch = index_stream.steps_per_epoch(samples, batch_size)
     parts = make_parts(config, steps_per_epoch)
@@ -147,13 +149,17 @@ def make_program(config: RunConfig, train: dataset.PreparedSplit) -> Program:
     root = root_key(config.engine.seed)
     replicated, sharded = _placements(config)
     init = jax.jit(make_init(parts), out_shardings=replicated)
+    train_step = jax.jit(make_train_step(parts, config.engine.micro_batches), donate_argnums=0)
+    load = _loader(train, root, batch_size, steps_per_epoch, sharded)
+    start = jax.eval_shape(init, root)
+    jax.eval_shape(train_step, start, load(0))
     return Program(
         parts=parts,
         init=init,
-        train_step=jax.jit(make_train_step(parts, config.engine.micro_batches), donate_argnums=0),
-        load=_loader(train, root, batch_size, steps_per_epoch, sharded),
+        train_step=train_step,
+        load=load,
         root=root,
-        leaf_names=optimizer.update_order(jax.eval_shape(init, root).params),
+        leaf_names=optimizer.update_order(start.params),
         steps_per_epoch=steps_per_epoch,
     )
 
@@ -218,6 +224,11 @@ def _check_fit(config: RunConfig, goal: Task) -> None:
     if (loss == "cross_entropy") != bool(goal.classes):
         fitting = "loss=cross_entropy" if goal.classes else "task=tissue, or another loss"
         raise ConfigError(f"loss={loss} does not fit task={config.task.name}; choose {fitting}")
+    if not goal.classes and min(config.data.shape) < metrics.SSIM_WINDOW:
+        raise ConfigError(
+            f"data.shape={config.data.shape} must be at least {metrics.SSIM_WINDOW} pixels along each side: "
+            "the validation's SSIM has a window of so many"
+        )
     if (loss == "chromatic_coherence") and config.tokenizer.name != "chromatic":
         raise ConfigError("loss=chromatic_coherence needs colour fields; choose tokenizer=chromatic")
     patch = config.tokenizer.patch if config.tokenizer.name == "intensity" else 1

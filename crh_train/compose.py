@@ -83,7 +83,7 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> Run
     for override in parsed:
         if override.key_or_group not in PARTS:
             _check_key(plain, override.key_or_group)
-    return parse(_hydra(name, overrides, folders))
+    return parse(plain if len(picks) == len(overrides) else _hydra(name, overrides, folders))
 
 
 def parse(document: Mapping[str, Any]) -> RunConfig:
@@ -125,7 +125,7 @@ def part_schema(group: str, document: Mapping[str, Any]) -> type:
         raise ConfigError(f"{group}.name is missing: it says which {group} this is ({', '.join(PARTS[group])})")
     name = document["name"]
     if not isinstance(name, str):
-        raise ConfigError(f"{group}.name={name!r} is not text; known: {', '.join(PARTS[group])}")
+        raise ConfigError(f"{group}.name={name!r} must be text, one of: {', '.join(PARTS[group])}")
     if name in PARTS[group]:
         return PARTS[group][name]
     plugins = entry_points(group=f"crh_train.{group}")
@@ -189,9 +189,8 @@ def _hydra(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> dict
         document = OmegaConf.to_container(composed, resolve=True)
     except MissingConfigException as error:
         group, _, pick = str(error.missing_cfg_file).rpartition("/")
-        raise ConfigError(
-            f"conf={name}: {group}={pick} is unknown: {nearest(pick, choices(folders, group))}"
-        ) from error
+        known = choices(folders, group)
+        raise ConfigError(f"conf={name}: {group}={pick} is unknown: {nearest(pick, known)}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"conf={name}: {_first_line(error)}") from error
     except MarkedYAMLError as error:

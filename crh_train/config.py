@@ -339,14 +339,14 @@ def check_ranges(part: Any, path: str) -> None:
 def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:
     if isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT32:  # nan compares false
         raise ConfigError(f"{where} must be a finite float32 number, got {value}")
-    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        raise ConfigError(f"{where} must be at most {_LARGEST_INTEGER} in magnitude, got {value}")
     if "choices" in allowed and value not in allowed["choices"]:
         raise ConfigError(f"{where}={value!r} is unknown: {nearest(str(value), list(allowed['choices']))}")
     if "minimum" in allowed and value < allowed["minimum"]:
         raise ConfigError(f"{where} must be at least {allowed['minimum']}, got {value}")
     if "maximum" in allowed and value > allowed["maximum"]:
         raise ConfigError(f"{where} must be at most {allowed['maximum']}, got {value}")
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise ConfigError(f"{where} must be at most {_LARGEST_INTEGER} in magnitude, got {value}")
 
 
 def semantic(config: RunConfig) -> dict[str, Any]:

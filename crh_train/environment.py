@@ -7,6 +7,7 @@ the number of threads and of devices, and on its own version.
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
@@ -37,6 +38,7 @@ VARIABLES: Mapping[str, str] = {
 _SAME = {"0": "0", "false": "0", "off": "0", "1": "1", "true": "1", "on": "1"}
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
 _THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # in the order in which XLA's CPU client asks for them
+_INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _FEATURES = ("sse", "ssse", "avx", "fma", "f16c", "amx", "bmi", "asimd", "sve", "bf16", "i8mm", "fp16")
 
 
@@ -51,6 +53,10 @@ def settings(environ: Mapping[str, str], threads: int, devices: int) -> dict[str
     if devices > 1:
         ours[_DEVICE_FLAG] = str(devices)
     for flag in user_flags:
+        if not flag.startswith("--"):  # XLA ends its reading there, or takes the whole for the name of a file
+            raise EnvironmentRefused(
+                f"XLA_FLAGS has {flag!r}, expected only --NAME=VALUE separated by blanks; remove it"
+            )
         name, _, value = flag.partition("=")
         if name == _DEVICE_FLAG and value != str(devices):
             raise EnvironmentRefused(f"XLA_FLAGS has {flag}; remove it and give runtime.devices={value} instead")
@@ -76,9 +82,9 @@ def configure(environ: MutableMapping[str, str], threads: int, devices: int) -> 
 
 
 def thread_count(environ: Mapping[str, str]) -> int:
-    """Threads that XLA's CPU client uses for one operation."""
+    """Threads that XLA's CPU client uses for one operation. As it does, passes over a variable that is no integer."""
     for name in _THREAD_VARIABLES:
-        if name in environ:
+        if name in environ and _INTEGER.fullmatch(environ[name]):
             return int(environ[name])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -34,7 +34,8 @@ class Silent:
 
 
 class NanGuard(Silent):
-    """Stops training at the first non-finite loss or gradient. Raises `Diverged` naming the step and the leaf."""
+    """Stops training at the first non-finite loss or gradient, and before a non-finite state could be saved: a finite
+    gradient times a large learning rate can overflow. Raises `Diverged` naming the step and the leaf."""
 
     def __init__(self, leaf_names: Sequence[str]) -> None:
         self._leaf_names = tuple(leaf_names)
@@ -45,12 +46,23 @@ class NanGuard(Silent):
         ]
         if np.isfinite(record.loss) and np.isfinite(record.grad_norm) and not bad:
             return
-        leaf = f"first non-finite gradient in leaf '{bad[0]}' ({len(bad)} of {len(self._leaf_names)} leaves)"
+        of_all = f"({len(bad)} of {len(self._leaf_names)} leaves)"
+        leaf = f"first non-finite gradient in leaf '{bad[0]}' {of_all}" if bad else "every leaf's gradient is finite"
         raise Diverged(
             f"step {record.step} (epoch {record.epoch}, batch {record.batch}): loss is {record.loss}, "
-            f"{leaf if bad else 'every gradient is finite'}; nothing of this step was saved and the checkpoints before "
+            f"gradient norm {record.grad_norm}, {leaf}; nothing of this step was saved and the checkpoints before "
             "it are kept; lower engine.learning_rate or look at the data of this batch"
         )
+
+    def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
+        host = to_host(state)
+        for section, arrays in (("parameter", host.model_state), ("optimizer state", host.optimizer_state)):
+            for name in sorted(arrays):
+                if not np.all(np.isfinite(arrays[name])):
+                    raise Diverged(
+                        f"step {step}: {section} '{name}' is not finite, though the gradients up to it are; the state "
+                        "was not saved and the checkpoints before it are kept; lower engine.learning_rate"
+                    )
 
 
 class Chronicle(Silent):

@@ -1,7 +1,7 @@
-"""Numbers about a run: compensated sums, running averages, gradient norms, and image and class metrics.
+"""Numbers about a run: compensated sums, gradient norms, and image and class metrics.
 
 Pure float32 functions without masks or padding: every element counts. They decide nothing and write nothing; the
-coherence of colour fields is in `chromatic.py`.
+coherence of colour fields is in `chromatic.py`, running averages on the host are in `averages.py`.
 
 Convention of the image metrics, fastMRI's (Zbontar et al., fastMRI: An Open Dataset and Benchmarks for Accelerated
 MRI, 2018): a volume is [slices, H, W], one number comes out of a volume, and the range of the data is the maximum of
@@ -11,7 +11,7 @@ Every function of a prediction and a target raises `UsageError` where their shap
 the other would give a number, and a wrong one.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ SSIM_K1 = 0.01
 SSIM_K2 = 0.03
 
 
-# --- compensated sums and averages ---------------------------------------------------------------------------------
+# --- compensated sums ----------------------------------------------------------------------------------------------
 
 
 def kahan_add(total: Array, compensation: Array, value: Array) -> tuple[Array, Array]:
@@ -46,50 +46,6 @@ def accumulate(total_tree: Any, compensation_tree: Any, tree: Any) -> tuple[Any,
     sums = jax.tree.map(kahan_add, total_tree, compensation_tree, tree)
     totals, compensations = jax.tree.transpose(jax.tree.structure(tree), jax.tree.structure((0, 0)), sums)
     return totals, compensations
-
-
-class RunningMean(NamedTuple):
-    total: Array  # float32 []
-    compensation: Array  # float32 []
-    terms: Array  # int32 []
-
-
-def init_running_mean() -> RunningMean:
-    return RunningMean(jnp.zeros([], jnp.float32), jnp.zeros([], jnp.float32), jnp.zeros([], jnp.int32))
-
-
-def update_running_mean(state: RunningMean, value: Array) -> RunningMean:
-    total, compensation = kahan_add(state.total, state.compensation, value)
-    return RunningMean(total, compensation, state.terms + 1)
-
-
-def running_mean_value(state: RunningMean) -> Array:
-    """float32 [], NaN before the first update."""
-    return state.total / state.terms
-
-
-class Ema(NamedTuple):
-    average: Array  # float32 [], already corrected for the start from zero
-    weight: Array  # float32 [], 1 − decay^updates
-
-
-def init_ema() -> Ema:
-    return Ema(jnp.zeros([], jnp.float32), jnp.zeros([], jnp.float32))
-
-
-def update_ema(state: Ema, value: Array, decay: float) -> Ema:
-    """Exponential moving average corrected for bias: Σ decay^(n−i) xᵢ / Σ decay^(n−i), 0 ≤ decay < 1.
-
-    Moving the corrected average by (1 − decay) / weight of its distance to `value` gives that quotient without a
-    power, and a constant series gives exactly its constant.
-    """
-    weight = decay * state.weight + (1 - decay)
-    return Ema(state.average + (1 - decay) / weight * (value - state.average), weight)
-
-
-def ema_value(state: Ema) -> Array:
-    """float32 [], NaN before the first update."""
-    return jnp.where(state.weight > 0, state.average, jnp.nan)
 
 
 # --- gradient norms, coherence -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import ChronicleRecord
 from crh_train.config import RunConfig
 from crh_train.divergence import Difference
-from crh_train.errors import UsageError
+from crh_train.errors import Interrupted, UsageError
 from crh_train.run_folder import StoredCheckpoint
 from crh_train.run_store import RunFolder, RunStore
 from crh_train.session import advance, build, open_stored
@@ -72,7 +72,8 @@ class _Comparison(hooks.Silent):
         )
         self.final_state = checkpoint_hash(replayed)
         if self.final_state != checkpoint_hash(recorded):
-            self.arrays = tuple(divergence.differing_arrays(_arrays(recorded), _arrays(replayed)))
+            lines = divergence.differing_arrays(_arrays(recorded), _arrays(replayed))
+            self.arrays = tuple(f"state after step {step}: {line}" for line in lines)
 
 
 def replay(
@@ -86,6 +87,7 @@ def replay(
     Raises:
       UsageError: there is no checkpoint at `from_epoch`, or the run did not get to `to_epoch`.
       DataError: the data are not those of the run; the message names the files.
+      Interrupted: a signal asked for a stop.
     """
     opened = open_stored(folder, config)
     sessions = folder.sessions()
@@ -98,7 +100,13 @@ def replay(
     copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, sessions[-1])
     if start is not None:
         folder.copy_prefix(copy, start)
-    advance(copy, opened, program, start, last, [comparison], stopping=lambda: comparison.differs)
+    try:
+        advance(copy, opened, program, start, last, [comparison], stopping=lambda: comparison.differs)
+    except Interrupted as error:
+        raise Interrupted(
+            f"the replay of run {folder.name} was stopped; {comparison.steps} of its steps were compared and are the "
+            "same. The run itself was not touched: replay it again"
+        ) from error
     return ReplayReport(
         run_hash=folder.run_hash,
         first_step=0 if start is None else start.step,
@@ -123,17 +131,15 @@ def _segment(
     reached = recorded // steps_per_epoch
     if last > recorded:
         raise UsageError(f"--to {to_epoch}: run {folder.name} got to epoch {reached}; give at most {reached}")
+    saved = {each.name.step: each.path for each in folder.checkpoints()}
+    if first and first not in saved:
+        epochs = ", ".join(str(step // steps_per_epoch) for step in [0, *sorted(saved)] if step % steps_per_epoch == 0)
+        raise UsageError(f"--from {from_epoch}: run {folder.name} has no checkpoint there; it has epochs {epochs}")
     if first >= last:
         raise UsageError(
             f"run {folder.name} has nothing to replay from step {first} to step {last}; --from comes first"
         )
-    if first == 0:
-        return None, last
-    saved = {each.name.step: each.path for each in folder.checkpoints()}
-    if first not in saved:
-        epochs = ", ".join(str(step // steps_per_epoch) for step in sorted(saved) if step % steps_per_epoch == 0)
-        raise UsageError(f"--from {from_epoch}: run {folder.name} has no checkpoint there; it has epochs {epochs}")
-    return checkpoint.read(saved[first]), last
+    return (checkpoint.read(saved[first]) if first else None), last
 
 
 def _arrays(found: Checkpoint) -> dict[str, np.ndarray]:

@@ -49,6 +49,7 @@ from crh_train.errors import (
 )
 
 NAME_DIGITS = 16
+DEFAULT_ROOT = Path("runs")
 SUMS_NAME = "SHA256SUMS"
 RUN_KEYS = ("config_hash", "dataset_state", "seed", "semantics_version")
 MAX_DOCUMENT_BYTES = 256 << 20  # a manifest of a million files
@@ -83,6 +84,12 @@ class RunFolder:
     def name(self) -> str:
         """The first 16 digits of the run hash."""
         return self.path.name
+
+    @property
+    def argument(self) -> str:
+        """How a command names this run: with `--runs` where that is not the default."""
+        root = self.path.parent
+        return self.name if root == DEFAULT_ROOT else f"{self.name} --runs {root}"
 
     # --- identity ---
 

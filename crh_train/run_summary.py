@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 from crh_train.chronicle import LINES_NAME, audit
-from crh_train.run_folder import RunFolder
+from crh_train.errors import CorruptRun
+from crh_train.filesystem import read_regular
+from crh_train.run_folder import MAX_DOCUMENT_BYTES, RunFolder
 
 
 def run_document(folder: RunFolder) -> dict[str, Any]:
@@ -34,9 +36,15 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
 
 
 def validation_of(folder: RunFolder) -> dict[str, Any] | None:
-    """The metrics of a finished run, name to number or null; `verify` checks the file they come from."""
+    """The metrics of a finished run, name to number or null. `verify` checks the file they come from; here it is
+    `CorruptRun` where it cannot be read."""
     path = folder.path / "reports" / "validation_metrics.json"
     if not folder.finished:
         return None
-    metrics: dict[str, Any] = json.loads(path.read_bytes())["metrics"]
-    return {name: entry["value"] for name, entry in metrics.items()}
+    data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+    try:
+        return {name: entry["value"] for name, entry in json.loads(data)["metrics"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptRun(
+            f"{path}: the metrics cannot be read ({error!r}); `crh-train verify {folder.argument}` says what is damaged"
+        ) from error

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 import jax
 
-from crh_train import __version__, environment, hooks, validator
+from crh_train import __version__, divergence, environment, hooks, validator
 from crh_train.assemble import Identity, Program, identify, make_program, open_source
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
-from crh_train.chronicle import audit, genesis
+from crh_train.chronicle import audit, genesis, read_tail
 from crh_train.chronicle_writer import ChronicleWriter
 from crh_train.config import RunConfig
 from crh_train.data import cache, dataset
 from crh_train.data.manifest import changed_files
 from crh_train.data.volume import Source
 from crh_train.engine import Span, train
-from crh_train.errors import DataError, Interrupted, UsageError
+from crh_train.errors import BitsDiffer, DataError, Interrupted, UsageError
 from crh_train.reports import ManifestSummary, ReportInputs
 from crh_train.reports import build as build_reports
 from crh_train.run_store import RunFolder, RunStore
@@ -89,7 +89,7 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore)
         if folder.finished:
             return Outcome(folder, True, ())
         raise UsageError(
-            f"run {folder.name} exists already and is {folder.status}; go on with it: crh-train resume {folder.name}"
+            f"run {folder.name} exists already and is {folder.status}; go on: crh-train resume {folder.argument}"
         )
     prepared, program = build(opened)
     session = _session(opened, 0, {"conf": name, "overrides": list(overrides)})
@@ -102,7 +102,8 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore)
 def resume(folder: RunFolder, config: RunConfig) -> Outcome:
     """Go on with an unfinished run from its newest good checkpoint, to the same bits as without the interruption.
 
-    Raises as `run` does, and `RunBusy` while another process writes to the run.
+    Raises as `run` does, `RunBusy` while another process writes to the run, and `BitsDiffer` where a step that was
+    logged but not yet saved came out otherwise than before the interruption, though the fingerprint is the same.
     """
     if folder.finished:
         return Outcome(folder, True, ())
@@ -115,7 +116,24 @@ def resume(folder: RunFolder, config: RunConfig) -> Outcome:
         first = 0 if recovered.checkpoint is None else recovered.checkpoint.step
         folder.add_session(_session(opened, first, folder.sessions()[0]["command"]))
         _complete(folder, opened, prepared, program, recovered.checkpoint)
-    return Outcome(folder, False, (*recovered.notes, *(() if kept else (sentence,))))
+    notes = recovered.notes if kept else (*recovered.notes, sentence)
+    if (difference := _difference_from_tail(folder)) is not None:
+        message = f"what was logged before the interruption came out otherwise when it was done again: {difference}"
+        if kept:
+            raise BitsDiffer(
+                f"run {folder.name} is finished, but {message}; either chronicle.tail was damaged, or this machine is "
+                f"not deterministic, which shows now: crh-train replay {folder.argument}"
+            )
+        notes = (*notes, message)
+    return Outcome(folder, False, notes)
+
+
+def _difference_from_tail(folder: RunFolder) -> divergence.Difference | None:
+    """Where the lines that recovery set aside differ from the same steps' lines of the finished run."""
+    done = {record.step: record._asdict() for record in folder.chronicle()}
+    tail = [logged for logged in read_tail(folder.path) if logged.step in done]
+    found = (divergence.first_difference(logged.step, logged._asdict(), done[logged.step]) for logged in tail)
+    return next((difference for difference in found if difference is not None), None)
 
 
 def advance(
@@ -156,7 +174,7 @@ def advance(
         interrupted = signalled()
     if interrupted and done < last_step:
         raise Interrupted(
-            f"stopped after step {done} of {last_step}, which is saved; go on: crh-train resume {folder.name}"
+            f"stopped after step {done} of {last_step}, which is saved; go on: crh-train resume {folder.argument}"
         )
     return state
 

@@ -30,10 +30,11 @@ def from_host(host: HostState, like: TrainState) -> TrainState:
 
     Raises `CorruptCheckpoint` naming the first array that is missing, unexpected, or of another shape or type.
     """
+    key = _restored({"root": host.rng_state}, {"root": jax.random.key_data(like.key)}, "rng_state")
     return TrainState(
         params=_restored(host.model_state, dict(like.params), "model_state"),
         opt_state=_restored(host.optimizer_state, like.opt_state, "optimizer_state"),
-        key=jax.random.wrap_key_data(jax.numpy.asarray(host.rng_state), impl="threefry2x32"),
+        key=jax.random.wrap_key_data(key["root"], impl="threefry2x32"),
         step=jax.numpy.asarray(host.step, dtype=jax.numpy.int32),
     )
 

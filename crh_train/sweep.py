@@ -1,5 +1,6 @@
 """What several runs say together: runs that differ in their seed alone, summarised by mean and standard deviation."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ SUMMARISED = ("loss", "mse", "psnr", "nmse", "ssim", "accuracy", "f1")
 def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One entry for each configuration and dataset: its seeds, and mean and sample standard deviation of each metric.
 
-    `results` are documents of finished runs as `crh-train run --json` prints them. A single seed has no deviation.
+    `results` are documents of finished runs as `crh-train run --json` prints them. A single seed has no deviation. A
+    metric that does not apply, or is not finite in one of the runs, has no spread and is left out.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for result in results:
@@ -22,13 +24,18 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "config_hash": key[0],
             "seeds": [member["seed"] for member in members],
             "metrics": {
-                name: _spread([float(member["validation"][name]) for member in members])
+                name: _spread(values)
                 for name in SUMMARISED
-                if all(member["validation"][name] is not None for member in members)
+                if all(map(math.isfinite, values := [_number(member["validation"][name]) for member in members]))
             },
         }
         for key, members in groups.items()
     ]
+
+
+def _number(value: float | str | None) -> float:
+    """Reports write a non-finite number as text, and null where a metric does not apply."""
+    return math.nan if value is None else float(value)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -52,43 +52,6 @@ def test_kahan_compensation_survives_compilation(unrolled):
     assert total == np.float32(math.fsum(values.astype(np.float64)))
 
 
-def test_running_mean_does_not_drift():
-    values = np.full(100_000, 0.1, np.float32)
-    values[::7] = 1e4
-
-    @jax.jit
-    def mean(values):
-        state, _ = jax.lax.scan(
-            lambda state, value: (metrics.update_running_mean(state, value), None), metrics.init_running_mean(), values
-        )
-        return state, metrics.running_mean_value(state)
-
-    state, got = mean(values)
-    expected = math.fsum(values.astype(np.float64)) / len(values)
-    assert state.terms == len(values)
-    naive = jax.jit(lambda v: scan_sum(lambda t, c, x: (t + x, c), v))(values)[0] / len(values)
-    unit = np.spacing(np.float32(expected))
-    assert abs(float(got) - expected) <= 2 * unit  # Kahan's bound, whatever the number of terms
-    assert abs(float(naive) - expected) > 100 * unit
-
-
-def test_averages_of_nothing_are_not_numbers():
-    assert np.isnan(metrics.running_mean_value(metrics.init_running_mean()))
-    assert np.isnan(metrics.ema_value(metrics.init_ema()))
-
-
-def test_ema_is_the_weighted_mean_and_keeps_a_constant_exactly():
-    series = np.random.default_rng(1).standard_normal(40).astype(np.float32)
-    update = jax.jit(metrics.update_ema, static_argnums=2)
-    state = constant = metrics.init_ema()
-    for n, value in enumerate(series, start=1):
-        state, constant = update(state, value, 0.9), update(constant, np.float32(0.3), 0.9)
-        weights = 0.9 ** np.arange(n - 1, -1, -1.0)
-        expected = (weights * series[:n]).sum() / weights.sum()
-        np.testing.assert_allclose(metrics.ema_value(state), expected, rtol=1e-5, atol=1e-6)
-        assert metrics.ema_value(constant) == np.float32(0.3)
-
-
 def test_accumulated_gradients_are_compensated_leaf_by_leaf():
     trees = [{"b": {"c": np.full(3, 1e-8, np.float32)}, "a": np.float32(2e-8)} for _ in range(300)]
     trees[0] = {"b": {"c": np.ones(3, np.float32)}, "a": np.float32(1)}
@@ -248,6 +211,4 @@ def test_every_number_is_float32(volumes):
     numbers = [metric(*volumes) for metric in (metrics.mse, metrics.nmse, metrics.psnr, metrics.ssim)]
     numbers += [metrics.coherence_cosine(*volumes), metrics.accuracy(classes, classes)]
     numbers += [metrics.f1_macro(classes, classes, 2), metrics.global_norm(metrics.leaf_norms(list(volumes)))]
-    numbers += [metrics.ema_value(metrics.update_ema(metrics.init_ema(), numbers[0], 0.9))]
-    numbers += [metrics.running_mean_value(metrics.update_running_mean(metrics.init_running_mean(), numbers[0]))]
     assert [(number.dtype, number.shape) for number in numbers] == [(jnp.float32, ())] * len(numbers)

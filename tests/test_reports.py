@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crh_train.averages import mean, moving_average
 from crh_train.errors import CorruptRun, UsageError
 from crh_train.reports import (
     Case,
@@ -38,8 +39,6 @@ from crh_train.reports.training_metrics import (
     EMA_DECAY,
     best_epoch,
     epoch_summaries,
-    kahan_mean,
-    moving_average,
     series,
 )
 
@@ -260,27 +259,6 @@ def _sorted_only(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def test_averages_have_the_bits_of_the_metrics_that_the_engine_uses():
-    from crh_train import metrics
-
-    values = np.random.default_rng(3).lognormal(size=200).astype(np.float32)
-    mean, average = metrics.init_running_mean(), metrics.init_ema()
-    expected = []
-    for value in values:
-        mean = metrics.update_running_mean(mean, value)
-        average = metrics.update_ema(average, value, EMA_DECAY)
-        expected.append(np.asarray(metrics.ema_value(average)))
-    assert kahan_mean(values).tobytes() == np.asarray(metrics.running_mean_value(mean)).tobytes()
-    assert moving_average(values, EMA_DECAY).tobytes() == np.stack(expected).tobytes()
-
-
-def test_the_mean_does_not_lose_small_terms():
-    values = np.full(20_001, 1e-4, np.float32)
-    values[0] = 1e4  # half a unit in its last place is more than each of the others
-    exact = np.mean(values, dtype=np.float64)
-    assert kahan_mean(values) == np.float32(exact)
-
-
 def test_non_finite_values_stay_visible_and_strict_json():
     records = made_up_records(3, 7)
     records[8].loss = np.float32(np.nan)
@@ -300,9 +278,9 @@ def test_every_step_is_in_one_epoch_and_the_epochs_learning_rate_is_its_last():
     assert [epoch.last_step for epoch in epochs] == [7, 14, 19]
     assert [epoch.lr for epoch in epochs] == [records[step - 1].lr for step in (7, 14, 19)]
     for epoch, part in zip(epochs, (records[:7], records[7:14], records[14:]), strict=True):
-        assert epoch.mean_loss == kahan_mean(series(part, "loss"))
-        assert epoch.mean_coherence == kahan_mean(series(part, "coherence"))
-        assert epoch.mean_grad_norm == kahan_mean(series(part, "grad_norm"))
+        assert epoch.mean_loss == mean(series(part, "loss"))
+        assert epoch.mean_coherence == mean(series(part, "coherence"))
+        assert epoch.mean_grad_norm == mean(series(part, "grad_norm"))
     assert epochs[-1].loss_ema == moving_average(series(records, "loss"), EMA_DECAY)[-1]
 
 

@@ -4,6 +4,9 @@ Commands import the library when they are called, so that `--help` needs none of
 never need JAX.
 """
 
+import io
+import sys
+
 import typer
 
 from crh_train.cli.doctor import doctor
@@ -32,4 +35,7 @@ app.command("doctor", epilog=EXIT_CODES)(doctor)
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where the locale has no `·`, a table must not end in a traceback
+            stream.reconfigure(errors="backslashreplace")
     app()

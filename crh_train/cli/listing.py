@@ -1,6 +1,7 @@
 """`crh-train list`: the runs of a store."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -11,10 +12,17 @@ from crh_train.cli.show import SHOWN
 @command
 def list_runs(runs: RunsOption = Path("runs"), json_output: JsonOption = False) -> None:
     """List all runs: status, seed, progress, last loss, held-out result."""
+    from crh_train.errors import InputError
     from crh_train.run_store import RunStore
     from crh_train.run_summary import run_document
 
-    documents = [run_document(folder) for folder in RunStore(runs).list()]
+    folders = RunStore(runs).list()
+    documents: list[dict[str, Any]] = []
+    for folder in folders:
+        try:
+            documents.append(run_document(folder))
+        except InputError as error:  # one damaged run must not hide the others
+            documents.append({"run": folder.name, "status": "damaged", "message": str(error)})
     if json_output:
         emit({"runs": documents})
         return
@@ -24,25 +32,29 @@ def list_runs(runs: RunsOption = Path("runs"), json_output: JsonOption = False) 
         return
     table(
         ["run", "configuration", "seed", "status", "epoch", "loss", "held out"],
-        [
-            [
-                document["run"],
-                " ".join([document["conf"], *document["overrides"]]),
-                str(document["seed"]),
-                document["status"],
-                f"{document['epochs']}/{document['config']['engine']['epochs']}",
-                document["last_loss"] or "–",
-                _result(document["validation"]),
-            ]
-            for document in documents
-        ],
+        [_row(document) for document in documents],
         right=["seed", "epoch", "loss"],
     )
-    following(f"crh-train show {documents[-1]['run']}")
+    damaged = [folder for folder, each in zip(folders, documents, strict=True) if each["status"] == "damaged"]
+    following(f"crh-train verify {damaged[0].argument}" if damaged else f"crh-train show {folders[-1].argument}")
+
+
+def _row(document: dict[str, Any]) -> list[str]:
+    if document["status"] == "damaged":
+        return [document["run"], "–", "–", "damaged", "–", "–", document["message"]]
+    return [
+        document["run"],
+        " ".join([document["conf"], *document["overrides"]]),
+        str(document["seed"]),
+        document["status"],
+        f"{document['epochs']}/{document['config']['engine']['epochs']}",
+        document["last_loss"] or "–",
+        _result(document["validation"]),
+    ]
 
 
 def _result(validation: dict[str, float | None] | None) -> str:
     if validation is None:
         return "–"
-    found = [f"{name} {value:.4g}" for name in SHOWN[1:] if (value := validation[name]) is not None]
+    found = [f"{name} {value:.3f}" for name in SHOWN[1:] if (value := validation[name]) is not None]
     return " · ".join(found[:3])

@@ -2,14 +2,16 @@
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from crh_train.errors import CrhTrainError
+from crh_train.errors import CrhTrainError, Interrupted
 
 
 def _run_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -34,12 +36,22 @@ EXIT_CODES = (
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Let `function`, which has a `json_output` option, end on an error of ours as its exit code says."""
+    """Let `function`, which has a `json_output` option, end on an error of ours, or on a signal, as the exit codes say.
+
+    While it trains, signals are `hooks.stop_signals`' matter.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
-            function(*args, **options)
+            try:
+                function(*args, **options)
+            except KeyboardInterrupt as stop:
+                raise Interrupted(
+                    "stopped by a signal; what was saved before is kept: `crh-train list` shows the runs and "
+                    "`crh-train resume HASH` goes on with one"
+                ) from stop
         except CrhTrainError as error:
             if options["json_output"]:
                 name = type(error).__name__
@@ -51,9 +63,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def emit(document: Mapping[str, Any]) -> None:
     """`document` as one line of JSON on standard output."""
-    json.dump(document, sys.stdout, ensure_ascii=False, allow_nan=False)
+    json.dump(document, sys.stdout, allow_nan=False)  # in ASCII, so that no locale can break it
     sys.stdout.write("\n")
 
 

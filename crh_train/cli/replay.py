@@ -65,7 +65,7 @@ def replay(
         emit({**dataclasses.asdict(report), "difference": _difference(report), "scratch": kept})
     else:
         _print(folder.name, report, kept)
-        following(f"crh-train verify {folder.name}" if identical else f"crh-train doctor; look into {scratch}")
+        following(f"crh-train verify {folder.argument}" if identical else f"crh-train doctor; look into {scratch}")
     if not identical:
         raise typer.Exit(1)
 

@@ -37,4 +37,4 @@ def resume(
     if outcome.already_finished:
         typer.echo(f"run {folder.name} is finished already; this is its result")
     print_run(folder)
-    following(f"crh-train replay {folder.name}")
+    following(f"crh-train replay {folder.argument}")

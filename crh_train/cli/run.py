@@ -1,6 +1,7 @@
 """`crh-train run`: train a configuration; with `-m`, each combination of the values given."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,11 @@ import typer
 from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
 
 
-def complete(incomplete: str) -> list[str]:
-    """Completions of one argument: `conf=NAME`, `GROUP=CHOICE`, and keys of the sections."""
+def complete(context: typer.Context, incomplete: str) -> list[str]:
+    """Completions of one argument: `conf=NAME`, `GROUP=CHOICE`, and keys of the sections.
+
+    Bash cuts words at `=`: there `conf=mri` comes as `conf`, `=`, `mri`, and only what follows the `=` is wanted.
+    """
     import dataclasses
 
     from crh_train.compose import choices, search_path
@@ -20,7 +24,15 @@ def complete(incomplete: str) -> list[str]:
     offered = [f"conf={name}" for name in choices(folders)]
     offered += [f"{group}={name}" for group in PARTS for name in choices(folders, group)]
     offered += [f"{name}.{field.name}=" for name, schema in SECTIONS.items() for field in dataclasses.fields(schema)]
-    return [word for word in offered if word.startswith(incomplete)]
+    before = _before_equals(context.params["arguments"] or [])
+    return [word.removeprefix(before) for word in offered if word.startswith(before + incomplete)]
+
+
+def _before_equals(words: Sequence[str]) -> str:
+    """What of the words before it belongs to the word that is being completed."""
+    cut = words[:-1] if words and words[-1] == "=" else words
+    lone = cut and "=" not in cut[-1] and (len(cut) == 1 or cut[-2] != "=")
+    return f"{cut[-1]}=" if lone else ""
 
 
 @command
@@ -76,4 +88,4 @@ def run(
     if outcome.already_finished:
         typer.echo(f"run {outcome.folder.name} is finished already; this is its result")
     print_run(outcome.folder)
-    following(f"crh-train replay {outcome.folder.name}")
+    following(f"crh-train replay {outcome.folder.argument}")

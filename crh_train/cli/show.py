@@ -27,7 +27,7 @@ def show(run: HashArgument, runs: RunsOption = Path("runs"), json_output: JsonOp
 
 def next_step(folder: "RunFolder") -> str:
     commands = {"finished": "replay", "unfinished": "resume", "running": "show"}
-    return f"crh-train {commands[folder.status]} {folder.name}"
+    return f"crh-train {commands[folder.status]} {folder.argument}"
 
 
 def print_run(folder: "RunFolder") -> None:

@@ -10,12 +10,16 @@ from typing import Any
 import typer
 
 from crh_train.cli.output import emit, following, table
+from crh_train.errors import Interrupted
 from crh_train.sweep import summarise
 
 
 def run_sweep(combinations: Sequence[Sequence[str]], runs: Path, json_output: bool) -> None:
-    """Run every combination; exit with the first failure's code, after the last run."""
-    results = []
+    """Run every combination; exit with the first failure's code, after the last run.
+
+    Raises `Interrupted` where a signal stops the sweep or one of its runs; the rest is not begun.
+    """
+    results: list[dict[str, Any]] = []
     for number, combination in enumerate(combinations, start=1):
         typer.echo(f"[{number}/{len(combinations)}] {' '.join(combination)}", err=True)
         results.append(_run_one(combination, runs))
@@ -27,23 +31,40 @@ def run_sweep(combinations: Sequence[Sequence[str]], runs: Path, json_output: bo
         emit({"runs": results, "summary": groups})
     else:
         _print(results, groups)
-        following(f"crh-train list --runs {runs}")
+        following("crh-train list" if runs == Path("runs") else f"crh-train list --runs {runs}")
     if failed:
         raise typer.Exit(failed[0]["exit_code"])
 
 
 def _run_one(combination: Sequence[str], runs: Path) -> dict[str, Any]:
-    """The document that `crh-train run --json` prints, of success or of failure."""
+    """The document that `crh-train run --json` prints, of success or of failure. Raises `Interrupted`."""
     words = [sys.executable, "-m", "crh_train", "run", *combination, "--runs", str(runs), "--json"]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    stopped = False
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            output, _ = process.communicate()
+        except KeyboardInterrupt:
+            stopped = True
+            process.terminate()  # it finishes its step, saves, and says how to go on
+            output, _ = process.communicate()
+    document = _document(output, process.returncode, combination)
+    failed = "error" in document
+    if stopped or (failed and document["exit_code"] == Interrupted.exit_code):
+        raise Interrupted(
+            f"the sweep stopped at {' '.join(combination)}: {document['message'] if failed else 'it is finished'}; "
+            "then give the sweep again: finished runs are not done twice"
+        )
+    return document
+
+
+def _document(output: str, returncode: int, combination: Sequence[str]) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(done.stdout)
+        document: dict[str, Any] = json.loads(output)
     except ValueError:
-        return {
+        document = {
             "error": "ProcessFailed",
-            "message": f"the run's process ended with {done.returncode}; its output is above",
-            "exit_code": done.returncode if done.returncode > 0 else 1,
-            "overrides": list(combination),
+            "message": f"the run's process ended with {returncode}; its output is above",
+            "exit_code": returncode if returncode > 0 else 1,
         }
     return {**document, "overrides": list(combination)} if "error" in document else document
 

@@ -10,6 +10,8 @@ from crh_train.cli.output import JsonOption, RunsOption, command, emit, fields, 
 if TYPE_CHECKING:
     from crh_train.verification import Verification
 
+LISTED_FINDINGS = 3  # one broken chronicle line makes a finding of every checkpoint after it
+
 
 @command
 def verify(
@@ -17,15 +19,23 @@ def verify(
     runs: RunsOption = Path("runs"),
     json_output: JsonOption = False,
 ) -> None:
-    """Check every byte of a checkpoint, or of a run: documents, checkpoints, chronicle, reports, their agreement."""
+    """Check every byte of a checkpoint, or of a run: documents, checkpoints, chronicle, reports, their agreement.
+
+    Damage is exit code 1; a checkpoint that is not there or cannot be opened is 3.
+    """
+    from crh_train.errors import CorruptCheckpoint
+    from crh_train.filesystem import opened_regular
     from crh_train.run_store import RunStore
     from crh_train.verification import verify_checkpoint, verify_run
 
     if subject.endswith(".chk"):
+        with opened_regular(Path(subject), CorruptCheckpoint):
+            pass
         found, hint = verify_checkpoint(Path(subject)), "crh-train list"
     else:
         folder = RunStore(runs).find(subject)
-        found, hint = verify_run(folder), f"crh-train replay {folder.name}"
+        found = verify_run(folder)
+        hint = f"crh-train {'replay' if found.status == 'finished' else 'resume'} {folder.argument}"
     if json_output:
         emit(found.document())
     else:
@@ -36,8 +46,10 @@ def verify(
 
 
 def _print(found: "Verification") -> None:
-    for finding in found.findings:
+    for finding in found.findings[:LISTED_FINDINGS]:
         typer.echo(f"{finding.severity}: {finding.place}: {finding.message}")
+    if len(found.findings) > LISTED_FINDINGS:
+        typer.echo(f"and {len(found.findings) - LISTED_FINDINGS} findings more; --json lists all")
     rows = [("verified", found.subject), ("status", found.status), ("run hash", found.run_hash or "not to be trusted")]
     rows.append(("checkpoints", f"{found.checkpoints_checked} checked"))
     if found.status != "checkpoint":

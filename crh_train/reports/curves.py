@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from crh_train.averages import moving_average
 from crh_train.reports import canvas
 from crh_train.reports.inputs import ReportInputs
-from crh_train.reports.training_metrics import EMA_DECAY, EpochSummary, Series, moving_average, series
+from crh_train.reports.training_metrics import EMA_DECAY, EpochSummary, Series, series
 
 _CURVES = (
     ("loss", "loss", 2.6, canvas.BLUE),

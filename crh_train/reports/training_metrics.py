@@ -1,7 +1,4 @@
-"""How training went, from the chronicle alone: averages per epoch, final values, the best epoch. NumPy float32 only.
-
-The arithmetic is that of `crh_train.metrics`, written for NumPy because reports do not import JAX.
-"""
+"""How training went, from the chronicle alone: averages per epoch, final values, the best epoch. NumPy float32 only."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crh_train.averages import mean, moving_average
 from crh_train.reports.documents import indented_json
 from crh_train.reports.inputs import Record, ReportInputs
 
@@ -45,31 +43,6 @@ def series(records: Sequence[Record], field: str) -> Series:
     return np.array([getattr(record, field) for record in records], np.float32)
 
 
-def kahan_mean(values: Series) -> np.float32:
-    """Mean of `values` [n], n ≥ 1, added in order with Kahan's compensation, float32."""
-    total = compensation = np.float32(0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for value in values:
-            corrected = value - compensation
-            new_total = total + corrected
-            compensation = (new_total - total) - corrected
-            total = new_total
-        return np.float32(total / np.float32(len(values)))
-
-
-def moving_average(values: Series, decay: float) -> Series:
-    """Exponential moving average of `values` [n] after each of them, Σ decay^(n−i) xᵢ / Σ decay^(n−i), float32."""
-    average = weight = np.float32(0)
-    keep, take = np.float32(decay), np.float32(1 - decay)
-    averages = np.empty_like(values)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for index, value in enumerate(values):
-            weight = keep * weight + take
-            average = average + take / weight * (value - average)
-            averages[index] = average
-    return averages
-
-
 def epoch_summaries(records: Sequence[Record]) -> list[EpochSummary]:
     """One summary for each epoch of `records`, in order."""
     averages = moving_average(series(records, "loss"), EMA_DECAY)
@@ -83,10 +56,10 @@ def epoch_summaries(records: Sequence[Record]) -> list[EpochSummary]:
                 epoch=epoch,
                 steps=len(steps),
                 last_step=steps[-1].step,
-                mean_loss=kahan_mean(series(steps, "loss")),
+                mean_loss=mean(series(steps, "loss")),
                 loss_ema=averages[done - 1],
-                mean_coherence=kahan_mean(series(steps, "coherence")),
-                mean_grad_norm=kahan_mean(series(steps, "grad_norm")),
+                mean_coherence=mean(series(steps, "coherence")),
+                mean_grad_norm=mean(series(steps, "grad_norm")),
                 lr=steps[-1].lr,
             )
         )

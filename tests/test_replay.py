@@ -1,0 +1,189 @@
+"""`replay` in processes of its own: that it finds nothing where nothing changed, and the first bit where one did."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import EPOCHS, STEPS_PER_EPOCH, STOPPED, contents, copied, crh, document
+from conftest import Made
+
+from crh_train import checkpoint, chronicle_writer
+from crh_train.checkpoint import Checkpoint, checkpoint_hash
+from crh_train.chronicle import CHAIN_NAME, LINES_NAME, ChronicleOffset, ChronicleRecord, genesis
+from crh_train.run_store import RunFolder
+
+STEPS = EPOCHS * STEPS_PER_EPOCH
+
+
+@pytest.fixture
+def own(tmp_path: Path, env: dict[str, str]) -> dict[str, str]:
+    """The environment with a folder for scratch that is this test's own."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return {**env, "TMPDIR": str(scratch)}
+
+
+def scratch(own: Mapping[str, str]) -> list[Path]:
+    return list(Path(own["TMPDIR"]).iterdir())
+
+
+def hash_after(run: RunFolder, epoch: int) -> str:
+    (found,) = [saved.name.hash for saved in run.checkpoints() if saved.name.step == epoch * STEPS_PER_EPOCH]
+    return found
+
+
+def ulp_up(value: np.float32) -> np.float32:
+    return np.nextafter(value, np.float32(np.inf))
+
+
+def rewritten(
+    run: RunFolder,
+    runs: Path,
+    edit_line: Callable[[ChronicleRecord], ChronicleRecord] = lambda record: record,
+    edit_checkpoint: Callable[[Checkpoint], Checkpoint] = lambda saved: saved,
+) -> RunFolder:
+    """A copy in another store in which everything was written anew after an edit, with every hash in order: what only
+    a replay can tell from the truth."""
+    copy = copied(run, runs)
+    for name in (LINES_NAME, CHAIN_NAME):
+        (copy.path / name).unlink()
+    chronicle_writer.create(copy.path)
+    offsets: list[ChronicleOffset] = [genesis(copy.run_hash)]
+    with chronicle_writer.ChronicleWriter(copy.path, offsets[0]) as writer:
+        for record in run.chronicle():
+            writer.append(edit_line(record), record.timestamp)
+            offsets.append(writer.offset())
+    previous = None
+    for saved in copy.checkpoints():
+        found = edit_checkpoint(checkpoint.read(saved.path))
+        saved.path.unlink()
+        forged = dataclasses.replace(found, chronicle_offset=offsets[found.step], previous=previous)
+        checkpoint.write(copy.path / "checkpoints", forged)
+        previous = checkpoint_hash(forged)
+    return copy
+
+
+def test_an_untouched_run_is_identical_and_stays_untouched(finished: RunFolder, own: dict[str, str]) -> None:
+    before = contents(finished.path), {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}
+    said = crh("replay", finished.name, env=own, cwd=finished.path.parents[1])
+    assert (said.returncode, said.stderr) == (0, "")
+    assert f"replayed  {finished.name}, steps 1 to {STEPS}\n" in said.stdout
+    assert f"compared  {STEPS} chronicle lines, {EPOCHS} checkpoints\n" in said.stdout
+    assert "promise   same machine fingerprint: native determinism promises the same bits here\n" in said.stdout
+    assert f"state     {hash_after(finished, EPOCHS)}\n" in said.stdout
+    assert "verdict   identical: every bit is the same\n" in said.stdout
+    assert said.stdout.endswith(f"next: crh-train verify {finished.name}\n")
+    assert scratch(own) == []
+    assert (contents(finished.path), {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}) == before
+
+
+@pytest.mark.parametrize(("words", "begin", "end"), [(("--from", "1", "--to", "2"), 1, 2), (("--from", "2"), 2, 3)])
+def test_a_segment_gives_what_the_whole_gave(
+    finished: RunFolder, own: dict[str, str], words: tuple[str, ...], begin: int, end: int
+) -> None:
+    said = crh("replay", finished.name, *words, "--json", env=own, cwd=finished.path.parents[1])
+    assert said.returncode == 0, said.stderr
+    found = document(said)
+    assert found["identical"] is True
+    assert (found["first_step"], found["last_step"]) == (begin * STEPS_PER_EPOCH, end * STEPS_PER_EPOCH)
+    assert found["steps_compared"] == (end - begin) * STEPS_PER_EPOCH
+    assert found["checkpoints_compared"] == end - begin
+    assert found["final_state"] == hash_after(finished, end)
+
+
+def test_a_resumed_run_replays_from_the_start(interrupted: Made, own: dict[str, str]) -> None:
+    run = interrupted.run("term")
+    said = crh("replay", run.name, "--json", env=own, cwd=interrupted.folder / "term")
+    assert said.returncode == 0, said.stderr
+    assert document(said)["steps_compared"] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--from", "9"), "--from 9: run {} has no checkpoint there; it has epochs 0, 1, 2, 3"),
+        (("--to", "4"), "--to 4: run {} got to epoch 3; give at most 3"),
+        (("--from", "2", "--to", "1"), "run {} has nothing to replay from step 12 to step 6; --from comes first"),
+    ],
+)
+def test_an_epoch_that_is_not_there_is_refused_with_those_that_are(
+    finished: RunFolder, own: dict[str, str], words: tuple[str, ...], expected: str
+) -> None:
+    said = crh("replay", finished.name, *words, env=own, cwd=finished.path.parents[1])
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == f"error: {expected.format(finished.name)}\n"
+    assert scratch(own) == []
+
+
+def test_one_ulp_in_one_logged_loss_is_found(finished: RunFolder, own: dict[str, str], tmp_path: Path) -> None:
+    def edit(record: ChronicleRecord) -> ChronicleRecord:
+        return record._replace(loss=ulp_up(record.loss)) if record.step == 8 else record
+
+    forged = rewritten(finished, tmp_path / "runs", edit_line=edit)
+    assert crh("verify", forged.name, env=own, cwd=tmp_path).returncode == 0
+    said = crh("replay", forged.name, "--json", env=own, cwd=tmp_path)
+    assert said.returncode == 1
+    found = document(said)
+    assert found["identical"] is False
+    assert found["promised"] is True
+    true = finished.chronicle()[7].loss
+    expected = {"step": 8, "field": "loss", "recorded": str(ulp_up(true)), "replayed": str(true), "ulp": 1}
+    assert found["difference"] == expected
+    assert found["arrays"] == []
+    assert Path(found["scratch"]).parent == Path(own["TMPDIR"])
+    assert Path(found["scratch"]).is_dir()
+
+
+def test_one_ulp_in_one_weight_is_found(finished: RunFolder, own: dict[str, str], tmp_path: Path) -> None:
+    name = "layer.01.kernel"
+
+    def edit(saved: Checkpoint) -> Checkpoint:
+        if saved.epoch_index != 2:
+            return saved
+        weights = saved.model_state[name].copy()
+        weights.flat[3] = ulp_up(weights.flat[3])
+        return dataclasses.replace(saved, model_state={**saved.model_state, name: weights})
+
+    forged = rewritten(finished, tmp_path / "runs", edit_checkpoint=edit)
+    assert crh("verify", forged.name, env=own, cwd=tmp_path).returncode == 0
+    said = crh("replay", forged.name, env=own, cwd=tmp_path)
+    assert said.returncode == 1
+    size = checkpoint.read(finished.checkpoints()[0].path).model_state[name].size
+    assert (
+        f"differs   state after step 12: 'model {name}': 1 of {size} elements differ, by at most 1 ulp\n" in said.stdout
+    )
+    assert "verdict   DIFFERENT\n" in said.stdout
+
+
+def test_another_fingerprint_is_said_whatever_the_bits(finished: RunFolder, own: dict[str, str]) -> None:
+    recorded = finished.sessions()[0]["fingerprint"]["threads"]
+    words = (f"runtime.threads={recorded + 1}", "--to", "1", "--json")
+    said = crh("replay", finished.name, *words, env=own, cwd=finished.path.parents[1])
+    found = document(said)
+    assert found["promised"] is False
+    assert found["promise"] == (
+        f"another machine fingerprint (threads: {recorded} in the run, {recorded + 1} here): "
+        "native determinism promises no bits here"
+    )
+    assert said.returncode == (0 if found["identical"] else 1)
+
+
+def test_a_replay_that_is_stopped_says_so_and_leaves_nothing(finished: RunFolder, own: dict[str, str]) -> None:
+    before = contents(finished.path)
+    words = ("SIGTERM", "3", "replay", finished.name)
+    said = crh(*words, env=own, cwd=finished.path.parents[1], program=(str(STOPPED),))
+    assert (said.returncode, said.stdout) == (130, "")
+    assert said.stderr == (
+        f"error: the replay of run {finished.name} was stopped; 4 of its steps were compared and are the same. "
+        "The run itself was not touched: replay it again\n"
+    )
+    assert scratch(own) == []
+    assert contents(finished.path) == before
+
+
+def test_only_runtime_can_be_changed(finished: RunFolder, own: dict[str, str]) -> None:
+    said = crh("replay", finished.name, "engine.epochs=4", env=own, cwd=finished.path.parents[1])
+    assert said.returncode == 2
+    assert said.stderr == "error: 'engine.epochs=4' would make another run; only runtime.KEY=VALUE can change here\n"
