@@ -4,6 +4,6 @@ Neither this package nor what it builds needs JAX; matplotlib is imported by `bu
 """
 
 from crh_train.reports.bundle import build
-from crh_train.reports.inputs import Case, ManifestSummary, Record, ReportInputs
+from crh_train.reports.inputs import Case, ManifestSummary, ReportInputs
 
-__all__ = ["Case", "ManifestSummary", "Record", "ReportInputs", "build"]
+__all__ = ["Case", "ManifestSummary", "ReportInputs", "build"]

@@ -4,30 +4,12 @@ the same run gives the same bytes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from crh_train.chronicle import StepFields
 from crh_train.errors import CorruptRun, UsageError
-
-
-class Record(Protocol):
-    """One line of the chronicle."""
-
-    @property
-    def epoch(self) -> int: ...  # the first is 0
-    @property
-    def batch(self) -> int: ...  # within the epoch, the first is 0
-    @property
-    def loss(self) -> np.float32: ...
-    @property
-    def coherence(self) -> np.float32: ...
-    @property
-    def lr(self) -> np.float32: ...
-    @property
-    def grad_norm(self) -> np.float32: ...
-    @property
-    def step(self) -> int: ...  # the first is 1
 
 
 class ManifestSummary(NamedTuple):
@@ -54,7 +36,7 @@ class ReportInputs:
     seed: int
     config: Mapping[str, Any]  # the semantic configuration
     manifest: ManifestSummary
-    records: Sequence[Record]  # the whole chronicle, in order
+    records: Sequence[StepFields]  # the whole chronicle, in order
     validation: Mapping[str, Any]
     """metric -> float | int | str | None, and under "conventions" metric -> sentence. Each number has its sentence."""
     cases: Sequence[Case | tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]

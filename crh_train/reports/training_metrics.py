@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crh_train.averages import mean, moving_average
+from crh_train.chronicle import StepFields
 from crh_train.reports.documents import indented_json
-from crh_train.reports.inputs import Record, ReportInputs
+from crh_train.reports.inputs import ReportInputs
 
 FORMAT = 1
 EMA_DECAY = 0.9  # a window of about ten steps
@@ -39,11 +40,11 @@ class EpochSummary(NamedTuple):
     lr: np.float32  # at the epoch's last step
 
 
-def series(records: Sequence[Record], field: str) -> Series:
+def series(records: Sequence[StepFields], field: str) -> Series:
     return np.array([getattr(record, field) for record in records], np.float32)
 
 
-def epoch_summaries(records: Sequence[Record]) -> list[EpochSummary]:
+def epoch_summaries(records: Sequence[StepFields]) -> list[EpochSummary]:
     """One summary for each epoch of `records`, in order."""
     averages = moving_average(series(records, "loss"), EMA_DECAY)
     summaries: list[EpochSummary] = []
