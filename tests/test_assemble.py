@@ -216,17 +216,21 @@ import os
 from crh_train import environment
 
 environment.configure(os.environ, threads=2, devices=2)
+import jax
 from test_assemble import changed, make_program, small, split_of, trained
 
 config = changed(small("mri_step", "augmentation=none", "model.channels=2", "model.layers=2"), "runtime", devices=2)
 program = make_program(config, split_of(config))
+start = jax.tree.leaves(program.init(program.root))
 print([shard.data.shape for shard in program.load(0).image.addressable_shards], trained(program, 2))
+print({len(leaf.devices()) for leaf in start}, {leaf.is_fully_replicated for leaf in start})
 """
 
 
 def test_each_of_two_devices_takes_half_a_batch_to_the_same_bits_each_time() -> None:
     one, other = outputs(start_python(TWO_DEVICES), start_python(TWO_DEVICES))
     assert one.startswith("[(2, 1, 16, 16), (2, 1, 16, 16)] ")
+    assert one.splitlines()[1] == "{2} {True}", "the state lies whole on both"
     assert one == other
 
 
