@@ -66,12 +66,14 @@ class NanGuard(Silent):
 
 
 class Chronicle(Silent):
-    """Writes one line a step. `now` is a monotonic clock in seconds."""
+    """Writes one line a step. `elapsed` is how long the run took before, `now` a monotonic clock, both in seconds."""
 
-    def __init__(self, writer: ChronicleWriter, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, writer: ChronicleWriter, elapsed: float = 0.0, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._writer = writer
         self._now = now
-        self._began = now()
+        self._began = now() - elapsed
 
     def after_step(self, record: StepRecord) -> None:
         self._writer.append(record, timestamp=self._now() - self._began)

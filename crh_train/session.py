@@ -165,7 +165,7 @@ def advance(
         listed: list[Hook] = [
             hooks.NanGuard(program.leaf_names),
             *more_hooks,
-            hooks.Chronicle(writer),
+            hooks.Chronicle(writer, folder.chronicle()[-1].timestamp if first else 0.0),
             hooks.ProgressBar(display, first, last_step, folder.name),
             hooks.Checkpoints(saver.save, runtime.checkpoint_every, program.steps_per_epoch),
         ]

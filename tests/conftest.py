@@ -7,10 +7,15 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from command_line import STOPPED, TINY, ahead, append, crh, environment, made_once, only_run
 
 from crh_train.run_store import RunFolder
+
+# No deadline, which would assert a time; and the same examples each time, so that a failure is one on any machine.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 class Made(NamedTuple):

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import EPOCHS, STEPS_PER_EPOCH
+from command_line import EPOCHS, STEPS_PER_EPOCH, copied, crh
 from conftest import Made
 
 from crh_train import checkpoint
@@ -63,7 +65,19 @@ def test_the_last_line_of_a_finished_run_is_the_last_checkpoint_s(finished: RunF
         assert len(lines(run)) == run.checkpoints()[-1].name.step == STEPS
 
 
-def test_the_clock_of_a_session_does_not_run_backwards(finished: RunFolder) -> None:
-    times = [line["timestamp"] for line in lines(finished)]
+def test_the_clock_does_not_run_backwards(run: RunFolder) -> None:
+    times = [line["timestamp"] for line in lines(run)]
     assert times == sorted(times)
     assert times[0] >= 0
+
+
+def test_a_resumed_run_s_clock_goes_on(interrupted: Made, env: dict[str, str], tmp_path: Path) -> None:
+    run = copied(interrupted.run("term-stopped"), tmp_path / "runs")
+    log = run.path / "chronicle.jsonl"
+    # The clock is outside every hash, so a run that took a day so far can be made by writing so.
+    log.write_text(re.sub(r'"timestamp":.{16}', '"timestamp":' + f"{86400.5:16.6f}", log.read_text()))
+    done = crh("resume", run.name, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    times = [line["timestamp"] for line in lines(run)]
+    assert times[:9] == [86400.5] * 9
+    assert all(time > 86400.5 for time in times[9:])

@@ -131,6 +131,18 @@ def test_a_line_is_stamped_with_the_seconds_since_the_hook_was_made() -> None:
     assert lines == [(1, 0.5), (2, 7.25)]
 
 
+def test_a_resumed_run_s_clock_goes_on() -> None:
+    stamps: list[float] = []
+    clock: Iterator[float] = iter([100.0, 100.5])
+
+    class Writer:
+        def append(self, fields: StepRecord, timestamp: float) -> None:
+            stamps.append(timestamp)
+
+    Chronicle(Writer(), elapsed=40.0, now=lambda: next(clock)).after_step(record(1))  # type: ignore[arg-type]
+    assert stamps == [40.5]
+
+
 @pytest.mark.parametrize(("every", "saves"), [(1, [3, 6, 9, 11]), (2, [6, 11]), (3, [9, 11]), (5, [11])])
 def test_a_checkpoint_comes_every_so_many_epochs_and_at_the_end(every: int, saves: list[int]) -> None:
     saved: list[HostState] = []

@@ -96,9 +96,10 @@ def test_float32_is_float64_to_the_bound(name: str, platform: str, pictures: Pic
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_same_input_gives_the_same_bits_in_any_order_of_calls(name: str, pictures: Pictures) -> None:
+def test_the_same_input_gives_the_same_bits_each_time_it_is_compiled(name: str, pictures: Pictures) -> None:
     prediction, target = tokens(name, pictures)
-    compiled = jax.jit(LOSSES[name])
-    before = np.asarray(compiled(prediction, target)).tobytes()
-    compiled(np.zeros_like(prediction), target)
-    assert np.asarray(jax.jit(LOSSES[name])(prediction, target)).tobytes() == before
+    found = set()
+    for _ in range(2):
+        jax.clear_caches()
+        found.add(np.asarray(jax.jit(LOSSES[name])(prediction, target)).tobytes())
+    assert len(found) == 1

@@ -56,5 +56,5 @@ def _row(document: dict[str, Any]) -> list[str]:
 def _result(validation: dict[str, float | None] | None) -> str:
     if validation is None:
         return "–"
-    found = [f"{name} {value:.3f}" for name in SHOWN[1:] if (value := validation[name]) is not None]
+    found = [f"{name} {float(value):.3f}" for name in SHOWN[1:] if (value := validation[name]) is not None]
     return " · ".join(found[:3])
