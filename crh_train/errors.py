@@ -8,6 +8,7 @@
     ├── UsageError                    2   what was asked for cannot be done as asked
     │   ├── ConfigError                   a configuration key, value or choice
     │   ├── EnvironmentRefused            a flag or variable that breaks the promise
+    │   ├── NotPortable                   an operation or type that has no machine-independent meaning
     │   ├── RunNotFound                   no run, or several, under that name
     │   └── RunBusy                       another process is writing to the run
     ├── InputError                    3   bytes that cannot be read or trusted
@@ -16,7 +17,8 @@
     │   ├── CorruptChronicle
     │   └── CorruptRun                    a run's other files (config, manifest, environment, reports)
     ├── StorageFailed                 3   the disk refused a write: full, read-only, failing
-    └── Interrupted                 130   stopped by a signal after a finished step
+    ├── Interrupted                 130   stopped by a signal after a finished step
+    └── ProcessFailed                 –   another process of the same run ended; with the code that it ended with
 
 A message is one line: what was expected, what was found and where, and what to do next.
 """
@@ -54,6 +56,10 @@ class EnvironmentRefused(UsageError):
     pass
 
 
+class NotPortable(UsageError):
+    pass
+
+
 class RunNotFound(UsageError):
     pass
 
@@ -88,3 +94,9 @@ class StorageFailed(CrhTrainError):
 
 class Interrupted(CrhTrainError):
     exit_code = 130
+
+
+class ProcessFailed(CrhTrainError):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

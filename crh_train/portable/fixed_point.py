@@ -1,0 +1,116 @@
+"""Exact sums: numbers as integers against a common power of two, so that the order of addition cannot matter.
+
+A float32 array is scaled by the exponent of its largest magnitude, an order-free quantity, and rounded to integers of
+so many bits that every partial sum stays below 2^53. Float64 then adds without rounding, in any order, by any
+threads, devices or atomics; one rounding at the end gives the float32.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from crh_train.portable.fences import CANONICAL_NAN, flush, is_finite, narrow, widen
+
+EXACT_BITS = 53  # float64 holds every integer of so many bits
+SUM_BITS = EXACT_BITS - 1
+LARGEST_SUM = 2**30  # terms; 22 bits of the largest remain
+_INFINITY = np.uint64(0x7FF0000000000000)
+
+
+def at_scale(x: Array, exponents: Array, bits: int) -> Array:
+    """Clean float32 x -> float64 integers round(x · 2^(bits - exponents)); |x| must be at most 2^exponents."""
+    scaled = lax.mul(widen(x), lax.broadcast_in_dim(power_of_two(bits - exponents), x.shape, range(x.ndim)))
+    return lax.round(scaled, lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+def shared_exponent(x: Array, axes: tuple[int, ...]) -> Array:
+    """The least e with |x| < 2^e for all x along `axes`, which stay with size 1; int32, -126 of zeros, 129 where x is
+    not finite.
+    """
+    return exponent_of(lax.expand_dims(largest(x, axes), axes))
+
+
+def largest(x: Array, axes: tuple[int, ...]) -> Array:
+    """max |x| along `axes` of clean float32, infinity where any x is not finite: so there is never a NaN to order."""
+    if not axes:
+        return lax.select(is_finite(x), lax.abs(x), lax.full_like(x, np.inf))
+    # Machines differ in a maximum with NaN, and a select in front keeps XLA from its fast kernel. This sum, whatever
+    # its order, is finite just where every x is: 2^39 of the largest float32 do not overflow it.
+    finite = is_finite(lax.reduce_sum(lax.mul(x, lax.full_like(x, 2.0**-40)), axes))
+    greatest = lax.reduce_max(lax.abs(x), axes)
+    return lax.select(finite, greatest, lax.full_like(greatest, np.inf))
+
+
+def finite_exponent(x: Array, axes: tuple[int, ...]) -> Array:
+    """`shared_exponent` of the finite x alone.
+
+    The others pass `at_scale` as infinity or NaN, so that `from_fixed` makes NaN of just the sums that have one.
+    """
+    magnitude = lax.select(is_finite(x), lax.abs(x), lax.full_like(x, 0))
+    return exponent_of(lax.expand_dims(lax.reduce_max(magnitude, axes), axes))
+
+
+def exponent_of(magnitude: Array) -> Array:
+    """The least e with magnitude < 2^e, int32; clean float32 magnitudes, no NaN. 129 says infinity."""
+    field = lax.shift_right_logical(
+        lax.bitcast_convert_type(magnitude, jnp.int32), jnp.full_like(magnitude, 23, jnp.int32)
+    )
+    return field - np.int32(126)
+
+
+def is_bad(exponents: Array) -> Array:
+    """Whether something not finite shares this scale."""
+    return lax.gt(exponents, lax.full_like(exponents, 128))
+
+
+def power_of_two(exponents: Array) -> Array:
+    """int32 in [-1022, 1023] -> float64 2^exponents, from the bits."""
+    field = lax.convert_element_type(exponents + np.int32(1023), jnp.uint64)
+    return lax.bitcast_convert_type(lax.shift_left(field, lax.full_like(field, 52)), jnp.float64)
+
+
+def sum_bits(terms: int) -> int:
+    """Bits that each of `terms` integers may have for all their partial sums to be exact in float64.
+
+    Raises `ValueError` for more than 2^30 terms.
+    """
+    if terms > LARGEST_SUM:
+        raise ValueError(f"a portable sum has at most {LARGEST_SUM} terms, not {terms}: add parts of it first")
+    return SUM_BITS - math.ceil(math.log2(max(terms, 1)))
+
+
+def from_fixed(sums: Array, exponents: Array, bits: int) -> Array:
+    """float64 integers -> float32 sums · 2^(exponents - bits), rounded once, flushed; NaN where the scale is bad or the
+    sum is not finite.
+
+    `exponents` has the shape of `sums`.
+    """
+    value = narrow(lax.mul(sums, power_of_two(exponents - np.int32(bits))))
+    nan = lax.full_like(value, lax.bitcast_convert_type(CANONICAL_NAN, jnp.float32))
+    return lax.select(is_bad(exponents) | ~is_finite_sum(sums), nan, value)
+
+
+def is_finite_sum(sums: Array) -> Array:
+    """float64 -> bool, from the bits: whether no term was infinite or NaN."""
+    infinity = lax.full_like(sums, _INFINITY, jnp.uint64)
+    return lax.lt(lax.bitcast_convert_type(sums, jnp.uint64) & infinity, infinity)
+
+
+def exact_sum(x: Array, axes: tuple[int, ...]) -> Array:
+    """The sum of clean float32 along `axes`, rounded once: of x rounded to 52 - ⌈log2 n⌉ bits below the largest |x|.
+
+    Its error is at most half a unit in the last place and n · 2^-(52 - ⌈log2 n⌉) · max |x|; any x not finite gives NaN.
+    """
+    terms = math.prod(x.shape[axis] for axis in axes)
+    if not axes:
+        return flush(x)
+    if terms == 0 or x.size == 0:
+        return lax.full([size for axis, size in enumerate(x.shape) if axis not in axes], 0, jnp.float32)
+    bits = sum_bits(terms)
+    # Machines differ in a maximum with NaN, but then the sum is not finite at any scale. Without `largest`, XLA's CPU
+    # does both reductions, the conversion included, in its fast kernels: half the time.
+    exponents = exponent_of(lax.abs(lax.reduce_max(lax.abs(x), axes)))
+    total = lax.reduce_sum(at_scale(x, lax.expand_dims(exponents, axes), bits), axes)
+    return from_fixed(total, exponents, bits)
