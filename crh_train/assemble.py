@@ -1,36 +1,46 @@
-"""From a configuration to the parts of a run. The only table from a name to a factory.
-
-A third party adds a part without touching this package: it registers under the entry point group
-`crh_train.<group>` an object whose `Config` is a dataclass and whose `make` has the signature of that group's
-factories below, and puts a `conf/<group>/<name>.yaml` beside the user's other configurations.
+"""From a configuration to the parts of a run, and from the parts to its program. The only table from a name to a
+factory; `registry.py` says how a third party adds one.
 """
 
-import functools
 import json
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from crh_train import SEMANTICS_VERSION, chromatic, loss_functions, metrics, optimizer, scheduler, task, tokenizer
-from crh_train.config import RunConfig, nearest, semantic
-from crh_train.data import augmentation, dataset, index_stream, mni152, nifti
+from crh_train import (
+    SEMANTICS_VERSION,
+    archive,
+    chromatic,
+    loss_functions,
+    metrics,
+    optimizer,
+    scheduler,
+    task,
+    tokenizer,
+)
+from crh_train.archive import Flat, Function
+from crh_train.batches import check_batch
+from crh_train.config import RunConfig, semantic
+from crh_train.data import augmentation, index_stream, preparation
 from crh_train.data import manifest as manifests
+from crh_train.data.sources import SOURCES
 from crh_train.data.volume import Source
+from crh_train.determinism import Determinism, make_native, make_portable
 from crh_train.digest import digest_json
-from crh_train.engine import StepParts, TrainStep, make_init, make_train_step
+from crh_train.engine import StepParts, make_init, make_train_step
 from crh_train.errors import ConfigError
 from crh_train.models import cnn, gru, mlp, unet
-from crh_train.randomness import root_key
-from crh_train.types import Batch, Task, Tokenizer, TrainState
+from crh_train.randomness import root_key, wrapped
+from crh_train.registry import registered
+from crh_train.run_folder import Identity, StoredProgram
+from crh_train.state import flatten, unflatten
+from crh_train.types import Batch, Task, Tokenizer
 
 FACTORIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "data": {"mni152": lambda config, root: mni152.open_source(config), "nifti": nifti.open_source},
+    "data": SOURCES,
     "task": {"reconstruction": task.make_reconstruction, "tissue": task.make_tissue},
     "tokenizer": {"intensity": tokenizer.make_intensity, "chromatic": tokenizer.make_chromatic},
     "augmentation": {"standard": augmentation.make},
@@ -53,49 +63,18 @@ FACTORIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "cosine_annealing": scheduler.make_cosine_annealing,
         "step_decay": scheduler.make_step_decay,
     },
+    "determinism": {"portable": make_portable, "native": make_native},
 }
 
 
 def factory(group: str, name: str) -> Callable[..., Any]:
     """The factory of the part `name` of `group`. Raises `ConfigError` naming the nearest one."""
-    if name in FACTORIES[group]:
-        return FACTORIES[group][name]
-    plugins = entry_points(group=f"crh_train.{group}")
-    if name in plugins.names:
-        made: Callable[..., Any] = plugins[name].load().make
-        return made
-    raise ConfigError(f"{group}.name={name!r} is unknown: {nearest(name, [*FACTORIES[group], *plugins.names])}")
+    return registered(group, name, FACTORIES[group])
 
 
-class Identity(NamedTuple):
-    """What makes a run the run that it is: three documents, each known by the SHA-256 of its canonical JSON."""
-
-    config: dict[str, Any]
-    manifest: dict[str, Any]
-    run: dict[str, Any]
-
-    @property
-    def run_hash(self) -> str:
-        return digest_json(self.run)
-
-
-class Program(NamedTuple):
-    """A run's compiled functions and what drives them."""
-
-    parts: StepParts
-    init: Callable[[Array], TrainState]
-    train_step: TrainStep
-    load: Callable[[int], Batch]  # steps done -> the next step's batch
-    root: Array  # the root key
-    leaf_names: tuple[str, ...]  # in the order of `StepMetrics.leaf_grad_norms`
-    steps_per_epoch: int
-
-
-def open_source(config: RunConfig) -> Source:
-    """Find and hash the files of `config.data`. Raises `DataError` for one that cannot be used."""
-    root = None if config.runtime.data_root is None else Path(config.runtime.data_root)
-    opened: Source = factory("data", config.data.name)(config.data, root)
-    return opened
+def determinism(config: RunConfig) -> Determinism:
+    made: Determinism = factory("determinism", config.determinism.name)(config.determinism)
+    return made
 
 
 def identify(config: RunConfig, source: Source) -> Identity:
@@ -138,58 +117,56 @@ def make_parts(config: RunConfig, steps_per_epoch: int) -> StepParts:
     )
 
 
-def make_program(config: RunConfig, train: dataset.PreparedSplit) -> Program:
-    """Jitted functions for `config` on the samples of `train`. The step is traced but not compiled, so that parts that
-    do not fit together raise `ConfigError` here, before anything is written.
+def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, Any]) -> StoredProgram:
+    """The functions of `config` on the samples of `manifest`, traced and serialised (`archive.py`), none of them
+    compiled, so that parts that do not fit together raise `ConfigError` here, before anything is written.
     """
-    samples, batch_size = len(train.ids), config.engine.batch_size
-    steps_per_epoch = index_stream.steps_per_epoch(samples, batch_size)
+    level = determinism(config)
+    samples = sum(sample["split"] == "train" for sample in manifest["samples"])
+    steps_per_epoch = index_stream.steps_per_epoch(samples, config.engine.batch_size)
     parts = make_parts(config, steps_per_epoch)
-    task.check_labels(parts.task, train.labels)
-    root = root_key(config.engine.seed)
-    replicated, sharded = _placements(config)
-    init = jax.jit(make_init(parts), out_shardings=replicated)
-    train_step = jax.jit(make_train_step(parts, config.engine.micro_batches), donate_argnums=0)
-    load = _loader(train, root, batch_size, steps_per_epoch, sharded)
-    start = jax.eval_shape(init, root)
-    jax.eval_shape(train_step, start, load(0))
-    return Program(
-        parts=parts,
-        init=init,
-        train_step=train_step,
-        load=load,
-        root=root,
-        leaf_names=optimizer.update_order(start.params),
-        steps_per_epoch=steps_per_epoch,
+    init = make_init(parts)
+    train_step = make_train_step(parts, config.engine.micro_batches)
+    prepare = preparation.make(config.data, source.classes)
+    start = jax.eval_shape(init, root_key(0))
+
+    def flat_init(given: Flat) -> Flat:
+        return flatten(init(wrapped(given["key"])))
+
+    def flat_step(state: Flat, batch: Flat) -> tuple[Flat, Flat]:
+        after, found = train_step(unflatten(state, like=start), Batch(**{"label": None, **batch}))
+        return flatten(after), found._asdict()
+
+    def flat_order(given: Flat) -> Flat:
+        return {"order": index_stream.epoch_order(wrapped(given["key"]), given["epoch"], samples)}
+
+    def flat_prepare(volume: Flat) -> Flat:
+        image, labels = prepare(volume["image"], volume["labels"] if source.classes else None)
+        return {"image": image} if labels is None else {"image": image, "labels": labels}
+
+    def images(name: str, *shape: int) -> Flat:
+        image = {"image": _like(jnp.float32, *shape)}
+        return {**image, name: _like(jnp.int32, *shape)} if source.classes else image
+
+    size, key = config.engine.batch_size, {"key": _like(jnp.uint32, 2)}
+    batch = {**images("label", size, config.data.slices, *config.data.shape), "sample": _like(jnp.int32, size)}
+    functions = {
+        "init": Function(flat_init, (key,)),
+        "step": Function(flat_step, (jax.eval_shape(flatten, start), batch)),
+        "order": Function(flat_order, ({**key, "epoch": _like(jnp.int32)},)),
+    }
+    for shape in sorted({volume.shape for volume in source.volumes}):
+        functions[archive.preparation_name(shape)] = Function(flat_prepare, (images("labels", *shape),))
+    return archive.archive(
+        {name: Function(level.transform(each.function), each.arguments) for name, each in functions.items()},
+        level.platforms,
+        optimizer.update_order(start.params),
+        steps_per_epoch,
     )
 
 
-def _loader(
-    train: dataset.PreparedSplit, root: Array, batch_size: int, steps_per_epoch: int, placement: NamedSharding
-) -> Callable[[int], Batch]:
-    draw = jax.jit(functools.partial(index_stream.epoch_order, samples=len(train.ids)))
-
-    @functools.lru_cache(maxsize=1)
-    def order(epoch: int) -> np.ndarray:
-        return np.asarray(draw(root, epoch))
-
-    def load(done: int) -> Batch:
-        epoch, batch = divmod(done, steps_per_epoch)
-        chosen = index_stream.batch_indices(order(epoch), batch, batch_size)
-        labels = None if train.labels is None else train.labels[chosen]
-        placed: Batch = jax.device_put(Batch(train.images[chosen], labels, chosen), placement)  # type: ignore[arg-type]
-        return placed
-
-    return load
-
-
-def _placements(config: RunConfig) -> tuple[NamedSharding, NamedSharding]:
-    """Where state goes (everywhere) and where a batch goes (an equal part on each of `runtime.devices`)."""
-    count, found = config.runtime.devices, jax.devices()
-    if count > len(found):
-        raise ConfigError(f"runtime.devices={count}, but there are {len(found)} ({found[0].platform})")
-    mesh = Mesh(np.asarray(found[:count]), ("batch",))
-    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))  # type: ignore[no-untyped-call]
+def _like(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _scheduler(config: RunConfig) -> scheduler.Scheduler:
@@ -215,12 +192,8 @@ def _chromatic_coherence(prediction: Array, target: Array) -> Array:
 
 
 def _check_fit(config: RunConfig, goal: Task) -> None:
-    engine, loss = config.engine, config.loss.name
-    if engine.batch_size % (engine.micro_batches * config.runtime.devices):
-        raise ConfigError(
-            f"engine.batch_size={engine.batch_size} must be a multiple of engine.micro_batches x runtime.devices = "
-            f"{engine.micro_batches} x {config.runtime.devices}"
-        )
+    loss = config.loss.name
+    check_batch(config)
     if (loss == "cross_entropy") != bool(goal.classes):
         fitting = "loss=cross_entropy" if goal.classes else "task=tissue, or another loss"
         raise ConfigError(f"loss={loss} does not fit task={config.task.name}; choose {fitting}")

@@ -247,8 +247,18 @@ class StepDecayConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeterminismConfig:
-    name: str  # native: the same bits on the same machine and software
+class PortableConfig:
+    """The same bits on every machine, whatever its threads, instruction set, devices or processes."""
+
+    name: str
+    digits: int = _between(2, 4)  # of 8 bits, that a product keeps of each operand
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeConfig:
+    """XLA's own arithmetic: the same bits on the same machine and software."""
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +274,10 @@ class EngineConfig:
 class RuntimeConfig:
     """Where and how, never what: outside every hash."""
 
-    devices: int = _at_least(1)  # the batch is sharded over so many
+    devices: int = _at_least(1)  # the batch is sharded over so many, those of all processes together
+    processes: int = _at_least(1)  # the devices are spread over so many, each started on its own
+    process: int = _at_least(0)  # which of them this is, counted from 0, which alone writes the run
+    coordinator: str | None  # HOST:PORT at which process 0 awaits the others
     threads: int = _at_least(0)  # of XLA on the CPU; 0: as many as the process may use
     checkpoint_every: int = _at_least(1)  # epochs
     progress: bool
@@ -296,7 +309,7 @@ PARTS: Mapping[str, Mapping[str, type]] = {
         "cosine_annealing": CosineAnnealingConfig,
         "step_decay": StepDecayConfig,
     },
-    "determinism": {"native": DeterminismConfig},
+    "determinism": {"portable": PortableConfig, "native": NativeConfig},
 }
 """Each group of `conf/` and the schema of each of its built-in choices."""
 

@@ -45,8 +45,8 @@ _FEATURES = ("sse", "ssse", "avx", "fma", "f16c", "amx", "bmi", "asimd", "sve", 
 def settings(environ: Mapping[str, str], threads: int, devices: int) -> dict[str, str]:
     """The variables to set on top of `environ`, keeping what the user put into `XLA_FLAGS`.
 
-    `threads` 0 leaves the number of threads to XLA. Raises `EnvironmentRefused` naming a flag or a variable of the
-    user's that contradicts ours.
+    `threads` 0 leaves the number of threads to XLA; `devices` are those of this process. Raises `EnvironmentRefused`
+    naming a flag or a variable of the user's that contradicts ours.
     """
     user_flags = environ["XLA_FLAGS"].split() if "XLA_FLAGS" in environ else []
     ours = dict(XLA_FLAGS)
@@ -102,6 +102,7 @@ def fingerprint(environ: Mapping[str, str], devices: int) -> dict[str, Any]:
             "platform": device.platform,
             "kind": device.device_kind,
             "count": devices,
+            "processes": jax.process_count(),
             "runtime": get_backend().platform_version,
         },
         "software": {name: version(name) for name in ("jax", "jaxlib", "numpy", "optax")},
@@ -125,14 +126,6 @@ def differences(recorded: Mapping[str, Any], found: Mapping[str, Any], path: str
         elif recorded[key] != found[key]:
             lines.append(f"{where}: {recorded[key]} in the run, {found[key]} here")
     return lines
-
-
-def promise(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether native determinism promises the bits of a run made under `recorded` here, and a sentence saying so."""
-    parts = differences(recorded, found)
-    if not parts:
-        return True, "same machine fingerprint: native determinism promises the same bits here"
-    return False, f"another machine fingerprint ({'; '.join(parts)}): native determinism promises no bits here"
 
 
 def _normal(value: str) -> str:

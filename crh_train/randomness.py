@@ -22,6 +22,12 @@ def root_key(seed: int) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
+def wrapped(words: Array) -> Array:
+    """The root key of its two words, uint32 [2], as `jax.random.key_data` gives them."""
+    key: Array = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key
+
+
 def derive(root: Array, purpose: Purpose, index: Array | int) -> Array:
     """The key of use number `index` of `purpose`."""
     return jax.random.fold_in(jax.random.fold_in(root, int(purpose)), index)

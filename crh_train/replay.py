@@ -1,6 +1,8 @@
 """Runs a run again from its stored configuration, data and seed, and compares every bit with what was recorded.
 
-The replay happens in memory and in a scratch folder; nothing in the run's own folder is touched.
+What it runs is the run's archived program, so that it needs none of the code of models, losses and optimizers, which
+may have moved on; or, if asked, the program that today's code makes. The replay happens in memory and in a scratch
+folder; nothing in the run's own folder is touched.
 """
 
 from collections.abc import Sequence
@@ -9,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from crh_train import checkpoint, divergence, environment, hooks
+from crh_train import archive, checkpoint, divergence, environment, hooks, promises
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import ChronicleRecord
 from crh_train.config import RunConfig
 from crh_train.divergence import Difference
 from crh_train.errors import Interrupted, UsageError
-from crh_train.run_folder import StoredCheckpoint
+from crh_train.process_group import ALONE, Group
+from crh_train.run_folder import StoredCheckpoint, StoredProgram
 from crh_train.run_store import RunFolder, RunStore
-from crh_train.session import advance, build, open_stored
 from crh_train.state import to_host
+from crh_train.training import advance, build, open_recorded, session_record
 from crh_train.types import StepRecord, TrainState
 
 
@@ -32,7 +35,9 @@ class ReplayReport:
     steps_compared: int
     checkpoints_compared: int
     identical: bool
-    promised: bool  # whether the recorded fingerprint promises these bits here
+    program: str  # "archived", or "source": what today's code makes
+    program_differs: tuple[str, ...]  # the functions in which that is not the archived one; empty for "archived"
+    promised: bool  # whether these bits are promised here
     promise: str  # a sentence
     difference: Difference | None  # the first one
     arrays: tuple[str, ...]  # in words, the arrays that differ at the first checkpoint that does
@@ -77,31 +82,44 @@ class _Comparison(hooks.Silent):
 
 
 def replay(
-    folder: RunFolder, config: RunConfig, from_epoch: int | None, to_epoch: int | None, scratch: Path
+    folder: RunFolder,
+    config: RunConfig,
+    from_epoch: int | None,
+    to_epoch: int | None,
+    scratch: Path,
+    group: Group = ALONE,
+    source: bool = False,
 ) -> ReplayReport:
     """Run epochs `from_epoch` (None: the start) to `to_epoch` (None: as far as the run got) of `folder` again.
 
-    A segment begins with the checkpoint saved after `from_epoch` epochs. Stops at the first difference. `scratch` is an
-    empty folder that takes the replay's own run, chronicle and checkpoints included.
+    `source`: by today's code and not by the archived program. A segment begins with the checkpoint saved after
+    `from_epoch` epochs. Stops at the first difference. `scratch` is an empty folder that takes the replay's own run,
+    chronicle and checkpoints included.
 
     Raises:
       UsageError: there is no checkpoint at `from_epoch`, or the run did not get to `to_epoch`.
       DataError: the data are not those of the run; the message names the files.
       Interrupted: a signal asked for a stop.
     """
-    opened = open_stored(folder, config)
+    opened, archived = open_recorded(folder, config), folder.program()
+    stored = _today(folder, config) if source else archived
+    differs = tuple(archive.differing(archived, stored))
     sessions = folder.sessions()
-    promises = [environment.promise(session["fingerprint"], opened.fingerprint) for session in sessions]
+    changes = [environment.differences(session["fingerprint"], opened.fingerprint) for session in sessions]
+    found = [promises.promise(config.determinism.name, each) for each in changes]
+    if differs:
+        found.append((False, f"today's code makes another program ({', '.join(differs)}): no bits are promised"))
     records = folder.chronicle()
-    _, program = build(opened)
+    _, program = build(opened, stored, group)
     start, last = _segment(folder, from_epoch, to_epoch, program.steps_per_epoch, len(records))
     comparison = _Comparison(records, folder.checkpoints())
     identity = opened.identity
-    copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, sessions[-1])
+    session = session_record(opened, stored, 0 if start is None else start.step, sessions[-1]["command"])
+    copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, session, stored)
     if start is not None:
         folder.copy_prefix(copy, start)
     try:
-        advance(copy, opened, program, start, last, [comparison], stopping=lambda: comparison.differs)
+        advance(copy, opened, program, start, last, [comparison], lambda: comparison.differs, group)
     except Interrupted as error:
         raise Interrupted(
             f"the replay of run {folder.name} was stopped; {comparison.steps} of its steps were compared and are the "
@@ -114,12 +132,21 @@ def replay(
         steps_compared=comparison.steps,
         checkpoints_compared=comparison.checkpoints,
         identical=not comparison.differs,
-        promised=all(kept for kept, _ in promises),
-        promise=next((sentence for kept, sentence in promises if not kept), promises[-1][1]),
+        program="source" if source else "archived",
+        program_differs=differs,
+        promised=all(kept for kept, _ in found),
+        promise=next((sentence for kept, sentence in found if not kept), found[-1][1]),
         difference=comparison.difference,
         arrays=comparison.arrays,
         final_state=comparison.final_state,
     )
+
+
+def _today(folder: RunFolder, config: RunConfig) -> StoredProgram:
+    # Imported here: a replay by the archived program must not need what today's code is made of.
+    from crh_train import session
+
+    return session.program_of(session.open_stored(folder, config))
 
 
 def _segment(

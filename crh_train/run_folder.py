@@ -6,6 +6,8 @@ Knows nothing of training or of JAX.
       config.json       canonical JSON; its SHA-256 is config_hash
       manifest.json     canonical JSON; its SHA-256 is dataset_state
       environment.json  {"sessions": […], "sha256": of the canonical JSON of the sessions}; grows with each resume
+      program.json      canonical JSON; its SHA-256 stands in each session, as "program"
+      program/          what the steps ran, one file a function (archive.py); their SHA-256 stand in program.json
       chronicle.jsonl, chronicle.chain    (chronicle.py); chronicle.tail: what recovery set aside
       checkpoints/      (checkpoint.py); `….chk.damaged`: what recovery set aside
       reports/          SHA256SUMS comes last and makes the run a finished one
@@ -54,7 +56,9 @@ SUMS_NAME = "SHA256SUMS"
 RUN_KEYS = ("config_hash", "dataset_state", "seed", "semantics_version")
 MAX_DOCUMENT_BYTES = 256 << 20  # a manifest of a million files
 DAMAGED_SUFFIX = ".damaged"
+PROGRAM_SUFFIX = ".exported"
 
+_FUNCTION_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _REPORT_NAME = re.compile(r"reports/[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 _LOCK_TRIES = 10
 _LOCK_PAUSE = 0.02  # seconds; `status` holds the lock for a moment, which must not look like a writer
@@ -65,6 +69,33 @@ class StoredCheckpoint(NamedTuple):
 
     path: Path
     name: CheckpointName
+
+
+class Identity(NamedTuple):
+    """What makes a run the run that it is: three documents, each known by the SHA-256 of its canonical JSON."""
+
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    run: dict[str, Any]
+
+    @property
+    def run_hash(self) -> str:
+        return digest_json(self.run)
+
+
+class StoredProgram(NamedTuple):
+    """The functions that a run is made of, as bytes that any machine can run; what they are says `archive.py`.
+
+    `document["functions"][name]["sha256"]` is that of `files[name]`. No part of a run's identity, which must be known
+    before anything is compiled, but of its record.
+    """
+
+    document: Mapping[str, Any]  # program.json
+    files: Mapping[str, bytes]  # by the function's name
+
+    @property
+    def digest(self) -> str:
+        return digest_json(self.document)
 
 
 class Recovered(NamedTuple):
@@ -111,6 +142,9 @@ class RunFolder:
     def manifest(self) -> Any:
         return self._hashed_document("manifest.json", self.run_document()["dataset_state"])
 
+    def identity(self) -> Identity:
+        return Identity(self.config_document(), self.manifest(), self.run_document())
+
     def sessions(self) -> list[dict[str, Any]]:
         """What `environment.json` holds of each session, the first one first."""
         path = self.path / "environment.json"
@@ -123,6 +157,35 @@ class RunFolder:
             raise CorruptRun(f"{path}: the sessions do not have their SHA-256; restore the file from a copy")
         return sessions
 
+    def program_document(self) -> dict[str, Any]:
+        """`program.json`: what it says of each archived function."""
+        path, session = self.path / "program.json", self.sessions()[0]
+        if "program" not in session:
+            raise CorruptRun(f"{self.path / 'environment.json'}: expected the program of the first session, found none")
+        document = self._hashed_document("program.json", session["program"], "environment.json")
+        if not isinstance(document, dict) or "functions" not in document:
+            raise CorruptRun(f"{path}: expected the functions of a program")
+        for name, function in document["functions"].items():
+            if not _FUNCTION_NAME.fullmatch(name) or "sha256" not in function:
+                raise CorruptRun(f"{path}: expected a plain name and a SHA-256 of each function, found {name!r}")
+        return document
+
+    def program_file(self, name: str) -> bytes:
+        """The archived function `name`, which `program.json` lists."""
+        path = self.path / program_path(name)
+        data = filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+        expected = self.program_document()["functions"][name]["sha256"]
+        if (found := digest_bytes(data)) != expected:
+            raise CorruptRun(
+                f"{path}: expected the SHA-256 {expected}, which program.json states, found {found}; "
+                "restore the file from a copy"
+            )
+        return data
+
+    def program(self) -> StoredProgram:
+        document = self.program_document()
+        return StoredProgram(document, {name: self.program_file(name) for name in document["functions"]})
+
     def _run_json(self) -> bytes:
         path = self.path / "run.json"
         data = filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
@@ -133,12 +196,12 @@ class RunFolder:
             )
         return data
 
-    def _hashed_document(self, name: str, expected: str) -> Any:
+    def _hashed_document(self, name: str, expected: str, stated_in: str = "run.json") -> Any:
         path = self.path / name
         data = filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
         if (found := digest_bytes(data)) != expected:
             raise CorruptRun(
-                f"{path}: expected the SHA-256 {expected}, which run.json states, found {found}; "
+                f"{path}: expected the SHA-256 {expected}, which {stated_in} states, found {found}; "
                 "restore the file from a copy"
             )
         return _parsed(path, data)
@@ -297,6 +360,11 @@ def listed(folder: Path) -> Sequence[str]:
         return sorted(os.listdir(folder))
     except OSError as error:
         raise CorruptRun(f"{folder}: cannot be listed: {error.strerror}; restore the folder") from error
+
+
+def program_path(name: str) -> str:
+    """Where the archived function `name` lies, relative to the run's folder."""
+    return f"program/{name}{PROGRAM_SUFFIX}"
 
 
 def environment_bytes(sessions: Sequence[Mapping[str, Any]]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from crh_train import chronicle_writer, filesystem
 from crh_train.digest import canonical_json, digest_bytes
 from crh_train.errors import CorruptRun, RunNotFound
-from crh_train.run_folder import NAME_DIGITS, RUN_KEYS, RunFolder, environment_bytes
+from crh_train.run_folder import NAME_DIGITS, RUN_KEYS, RunFolder, StoredProgram, environment_bytes, program_path
 
 __all__ = ["RunFolder", "RunStore"]
 
@@ -32,18 +32,22 @@ class RunStore:
         config_document: Any,
         manifest_document: Any,
         first_session: Mapping[str, Any],
+        program: StoredProgram,
     ) -> RunFolder:
         """Make a run's folder, whole or not at all. Where the run exists already, it is returned as it is.
 
-        Raises `CorruptRun` where the documents do not have the hashes that `run_document` states.
+        Raises `CorruptRun` where the documents do not have the hashes that `run_document` states, or the program those
+        that `first_session` and its own document do.
         """
         files: dict[str, bytes] = {
             "run.json": canonical_json(dict(run_document)),
             "config.json": canonical_json(config_document),
             "manifest.json": canonical_json(manifest_document),
             "environment.json": environment_bytes([first_session]),
+            "program.json": canonical_json(program.document),
             ".lock": b"",
         }
+        files |= {program_path(name): data for name, data in program.files.items()}
         hashes = {"config_hash": files["config.json"], "dataset_state": files["manifest.json"]}
         if tuple(sorted(run_document)) != RUN_KEYS or any(
             run_document[key] != digest_bytes(data) for key, data in hashes.items()
@@ -52,15 +56,23 @@ class RunStore:
                 f"expected a run document of {', '.join(RUN_KEYS)} with the SHA-256 of its configuration and manifest, "
                 f"got {dict(run_document)}; nothing was written"
             )
+        stated = {name: function["sha256"] for name, function in program.document["functions"].items()}
+        if first_session["program"] != digest_bytes(files["program.json"]) or stated != {
+            name: digest_bytes(data) for name, data in program.files.items()
+        }:
+            raise CorruptRun(
+                f"expected a program of the functions {', '.join(stated)} with the SHA-256 that the first session and "
+                f"its document state, got {', '.join(program.files)}; nothing was written"
+            )
         run_hash = digest_bytes(files["run.json"])
         if (existing := self.get(run_hash)) is not None:
             return existing
         filesystem.make_folders(self.root)
         with filesystem.NewFolder(self.root) as folder:
+            for name in ("checkpoints", "program", "reports"):
+                filesystem.make_folder(folder.path / name)
             for name, data in files.items():
                 filesystem.write_over(folder.path / name, data)
-            for name in ("checkpoints", "reports"):
-                filesystem.make_folder(folder.path / name)
             chronicle_writer.create(folder.path)
             # Where the name is taken by now, another process has just made the same folder.
             folder.publish(run_hash[:NAME_DIGITS])

@@ -22,6 +22,7 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
         "conf": session["command"]["conf"],
         "overrides": session["command"]["overrides"],
         **run,
+        "program": session["program"],
         "config": folder.config_document()["config"],
         "steps": 0 if last is None else last.step,
         "epochs": 0 if last is None else last.epoch + 1,

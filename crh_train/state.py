@@ -1,13 +1,15 @@
-"""Training state as named NumPy arrays, and back: what a checkpoint holds."""
+"""Training state as named arrays, and back: what a checkpoint holds, and what an archived program takes and gives."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 
 from crh_train.digest import digest_arrays
 from crh_train.errors import CorruptCheckpoint
+from crh_train.randomness import wrapped
 from crh_train.types import TrainState
 
 
@@ -34,8 +36,31 @@ def from_host(host: HostState, like: TrainState) -> TrainState:
     return TrainState(
         params=_restored(host.model_state, dict(like.params), "model_state"),
         opt_state=_restored(host.optimizer_state, like.opt_state, "optimizer_state"),
-        key=jax.random.wrap_key_data(key["root"], impl="threefry2x32"),
+        key=wrapped(key["root"]),
         step=jax.numpy.asarray(host.step, dtype=jax.numpy.int32),
+    )
+
+
+def flatten(state: TrainState) -> dict[str, Array]:
+    """`state` as one flat mapping of plain arrays, under the names that `state_digest` gives them."""
+    named = {f"model/{name}": leaf for name, leaf in state.params.items()}
+    named |= {f"optimizer/{name}": leaf for name, leaf in _leaves(state.opt_state).items()}
+    return {**named, "rng": jax.random.key_data(state.key), "step": state.step}
+
+
+def unflatten(flat: Mapping[str, Array], like: TrainState | None = None) -> TrainState:
+    """The inverse of `flatten`. The optimizer's state has the tree structure of `like`'s; without one, it stays a flat
+    mapping, which has the same names on the host.
+    """
+    model, optimizer = (
+        {name.removeprefix(prefix): leaf for name, leaf in flat.items() if name.startswith(prefix)}
+        for prefix in ("model/", "optimizer/")
+    )
+    return TrainState(
+        params=model,
+        opt_state=optimizer if like is None else _restored(optimizer, like.opt_state, "optimizer_state"),
+        key=wrapped(flat["rng"]),
+        step=flat["step"],
     )
 
 
@@ -47,15 +72,19 @@ def state_digest(host: HostState) -> str:
 
 
 def _named(tree: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf) for name, leaf in _leaves(tree).items()}
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    return {_name(path): leaf for path, leaf in leaves}
 
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _restored(arrays: Mapping[str, np.ndarray], like: Any, section: str) -> Any:
+def _restored(arrays: Mapping[str, Any], like: Any, section: str) -> Any:
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     expected = {_name(path): leaf for path, leaf in leaves}
     for name in sorted({*expected, *arrays}):

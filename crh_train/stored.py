@@ -13,16 +13,12 @@ def stored_config(folder: RunFolder, overrides: Sequence[str]) -> RunConfig:
     """The configuration of `folder`; `overrides` may change `runtime` keys only.
 
     The number of threads is the one that the run was made with, unless it is overridden: it decides bits under native
-    determinism. Raises `UsageError` where the run has another semantics version, `CorruptRun` for damaged files.
+    determinism. There is one process, unless several are asked for. Raises `CorruptRun` for damaged files.
     """
     run, session = folder.run_document(), folder.sessions()[-1]
-    if run["semantics_version"] != SEMANTICS_VERSION:
-        raise UsageError(
-            f"run {folder.name} has semantics version {run['semantics_version']}, this crh-train {__version__} has "
-            f"{SEMANTICS_VERSION}; use crh-train {session['version']} to run or replay it"
-        )
     document = folder.config_document()["config"]
-    recorded = {**session["runtime"], "threads": session["fingerprint"]["threads"]}
+    alone = {"processes": 1, "process": 0, "coordinator": None}
+    recorded = {**session["runtime"], "threads": session["fingerprint"]["threads"], **alone}
     return parse(
         {
             **document,
@@ -30,3 +26,15 @@ def stored_config(folder: RunFolder, overrides: Sequence[str]) -> RunConfig:
             "runtime": override_runtime(recorded, overrides),
         }
     )
+
+
+def check_semantics(folder: RunFolder) -> None:
+    """Raise `UsageError` where today's code gives the run's configuration another meaning; its archived program has
+    kept the old one, so that it can be replayed all the same.
+    """
+    recorded, version = folder.run_document()["semantics_version"], folder.sessions()[-1]["version"]
+    if recorded != SEMANTICS_VERSION:
+        raise UsageError(
+            f"run {folder.name} has semantics version {recorded}, this crh-train {__version__} has "
+            f"{SEMANTICS_VERSION}: replay it by its archived program, or use crh-train {version}"
+        )

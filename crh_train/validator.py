@@ -29,6 +29,8 @@ CONVENTIONS = {
 """Each metric's definition, written beside its value."""
 
 
+Transform = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 CASES = 4  # pictures in the report
 
 Volumes = tuple[tuple[int, ...], ...]
@@ -64,17 +66,18 @@ def make_score(classes: int, volumes: Volumes) -> Callable[[Evaluation], dict[st
 
 
 def validate(
-    parts: StepParts, params: Params, held_out: PreparedSplit, volumes: Volumes
+    parts: StepParts, params: Params, held_out: PreparedSplit, volumes: Volumes, transform: Transform
 ) -> tuple[dict[str, np.float32], Evaluation]:
     """Every metric that applies over the held-out samples, and what they were computed from, on the host.
 
-    One compiled call for each sample, so that their number changes no bit. `volumes` lists the samples of each volume.
+    One compiled call for each sample, so that their number changes no bit. `volumes` lists the samples of each volume;
+    `transform` is applied to what is computed, before `jit`.
     """
-    evaluate = jax.jit(make_evaluate(parts))
+    evaluate = jax.jit(transform(make_evaluate(parts)))
     labels = [None] * len(held_out.images) if held_out.labels is None else list(held_out.labels)
     found = [evaluate(params, image, label) for image, label in zip(held_out.images, labels, strict=True)]
     stacked: Evaluation = jax.device_get(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
-    scores = jax.jit(make_score(parts.task.classes, volumes))(stacked)
+    scores = jax.jit(transform(make_score(parts.task.classes, volumes)))(stacked)
     return {name: np.float32(value) for name, value in jax.device_get(scores).items()}, stacked
 
 
@@ -92,9 +95,10 @@ def volumes_of(manifest: Mapping[str, Any]) -> Volumes:
     )
 
 
-def cases(ids: Sequence[str], found: Evaluation, classes: int) -> list[Case]:
+def cases(ids: Sequence[str], found: Evaluation, classes: int, transform: Transform) -> list[Case]:
     """A few held-out slices, evenly spread: title with its own scores, and input, output and target images [H, W]."""
     chosen = np.unique(np.linspace(0, len(ids) - 1, min(CASES, len(ids))).round().astype(int))
+    measure = jax.jit(transform(_slice_score))
     made = []
     for index in chosen:
         source, output, target = (np.asarray(a[index][0]) for a in (found.source, found.output, found.target))
@@ -102,16 +106,16 @@ def cases(ids: Sequence[str], found: Evaluation, classes: int) -> list[Case]:
             output = np.argmax(output, axis=-1)
             title = f"{ids[index]} · accuracy {float(np.mean(output == target)):.4f}"
         else:
-            before, after = (_slice_score(image, target) for image in (source, output))
-            title = f"{ids[index]} · PSNR {before[0]:.1f} → {after[0]:.1f} dB · SSIM {before[1]:.3f} → {after[1]:.3f}"
+            before, after = (map(float, measure(image, target)) for image in (source, output))
+            (psnr, ssim), (psnr_after, ssim_after) = before, after
+            title = f"{ids[index]} · PSNR {psnr:.1f} → {psnr_after:.1f} dB · SSIM {ssim:.3f} → {ssim_after:.3f}"
         made.append(Case(title, (source, output, target)))
     return made
 
 
-def _slice_score(image: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+def _slice_score(image: Array, target: Array) -> tuple[Array, Array]:
     """PSNR and SSIM of one slice, taken as a volume of its own."""
-    pair = jnp.asarray(image)[None], jnp.asarray(target)[None]
-    return float(metrics.psnr(*pair)), float(metrics.ssim(*pair))
+    return metrics.psnr(image[None], target[None]), metrics.ssim(image[None], target[None])
 
 
 def _class_score(classes: int) -> Callable[[Evaluation], dict[str, Array]]:

@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,19 @@ from crh_train.chronicle import CHAIN_NAME, LINES_NAME, TAIL_NAME, ChronicleAudi
 from crh_train.digest import digest_bytes
 from crh_train.errors import CorruptCheckpoint, CorruptChronicle, CorruptRun, InputError
 from crh_train.filesystem import TEMPORARY_PREFIX, read_regular
-from crh_train.run_folder import DAMAGED_SUFFIX, MAX_DOCUMENT_BYTES, SUMS_NAME, RunFolder, StoredCheckpoint, listed
+from crh_train.run_folder import (
+    DAMAGED_SUFFIX,
+    MAX_DOCUMENT_BYTES,
+    SUMS_NAME,
+    RunFolder,
+    StoredCheckpoint,
+    listed,
+    program_path,
+)
 
-_DOCUMENTS = ("run.json", "config.json", "manifest.json", "environment.json")
-_KNOWN = {*_DOCUMENTS, LINES_NAME, CHAIN_NAME, TAIL_NAME, "checkpoints", "reports", ".lock"}
+_DOCUMENTS = ("run.json", "config.json", "manifest.json", "environment.json", "program.json")
+_KNOWN = {*_DOCUMENTS, LINES_NAME, CHAIN_NAME, TAIL_NAME, "checkpoints", "program", "reports", ".lock"}
+_STRANGER = "no part of a run; nothing reads it"
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^/\0]+)", re.ASCII)
 
 
@@ -43,6 +53,7 @@ class Verification:
     findings: Sequence[Finding]
     run_hash: str | None  # None: run.json cannot be trusted
     checkpoints_checked: int
+    program_files_checked: int
     reports_checked: int
     newest_good_checkpoint: str | None  # file name
     newest_good_hash: str | None
@@ -76,6 +87,7 @@ def verify_checkpoint(path: Path) -> Verification:
         findings=findings,
         run_hash=None if found is None else found.run_hash,
         checkpoints_checked=1,
+        program_files_checked=0,
         reports_checked=0,
         newest_good_checkpoint=None if name is None else name.text,
         newest_good_hash=None if name is None else name.hash,
@@ -88,6 +100,8 @@ def verify_run(folder: RunFolder) -> Verification:
     """Check all files of a run, each against its hash and all against one another."""
     status = folder.status
     findings = _documents(folder)
+    program, program_files_checked = _program(folder)
+    findings += program
     run_hash = None if any(finding.place == "run.json" for finding in findings) else folder.run_hash
     stored: Sequence[StoredCheckpoint] = []
     good: list[CheckpointName] = []
@@ -112,6 +126,7 @@ def verify_run(folder: RunFolder) -> Verification:
         findings=[*findings, *reports],
         run_hash=run_hash,
         checkpoints_checked=0 if audited is None else len(stored),
+        program_files_checked=program_files_checked,
         reports_checked=reports_checked,
         newest_good_checkpoint=good[-1].text if good else None,
         newest_good_hash=good[-1].hash if good else None,
@@ -125,12 +140,31 @@ def _damaged(place: str, messages: Sequence[str]) -> list[Finding]:
 
 
 def _documents(folder: RunFolder) -> list[Finding]:
-    """The hashes of the four JSON files. Those of config.json and manifest.json stand in run.json."""
+    """The hashes of four JSON files. Those of config.json and manifest.json stand in run.json."""
     checks: dict[str, Callable[[], object]] = {"run.json": folder.run_document, "environment.json": folder.sessions}
     findings = _failures(checks)
     if not any(finding.place == "run.json" for finding in findings):
         findings += _failures({"config.json": folder.config_document, "manifest.json": folder.manifest})
     return findings
+
+
+def _program(folder: RunFolder) -> tuple[list[Finding], int]:
+    """The archived functions and program.json, whose hash stands in environment.json, and the number of functions."""
+    try:
+        sessions, present = folder.sessions(), [f"program/{name}" for name in listed(folder.path / "program")]
+    except CorruptRun as error:
+        # What is wrong with environment.json is told of it already.
+        return ([] if "environment.json" in str(error) else _damaged("program", [str(error)])), 0
+    findings = _failures({"program.json": folder.program_document})
+    if findings:
+        return findings, 0
+    functions = folder.program_document()["functions"]
+    findings = _failures({program_path(name): partial(folder.program_file, name) for name in functions})
+    if any("program" not in session or session["program"] != sessions[0]["program"] for session in sessions):
+        findings += _damaged("environment.json", ["the sessions ran different programs"])
+    expected = {program_path(name) for name in functions}
+    findings += [Finding("note", name, _STRANGER) for name in present if name not in expected]
+    return findings, len(functions)
 
 
 def _failures(checks: dict[str, Callable[[], object]]) -> list[Finding]:
@@ -155,7 +189,7 @@ def _strangers(folder: RunFolder) -> list[Finding]:
         elif last.endswith(DAMAGED_SUFFIX):
             what = "a checkpoint that a resume could not use and set aside"
         else:
-            what = "no part of a run; nothing reads it"
+            what = _STRANGER
         findings.append(Finding("note", name, what))
     return findings
 

@@ -15,12 +15,17 @@ from crh_train.chronicle import ChronicleOffset, ChronicleRecord, genesis
 from crh_train.chronicle_writer import ChronicleWriter
 from crh_train.digest import digest_bytes, digest_json
 from crh_train.errors import StorageFailed
+from crh_train.run_folder import StoredProgram
 from crh_train.run_store import RunFolder, RunStore
 
 RUN_HASH = "ab" * 32
 CONFIG = {"config": {"engine": {"epochs": 3}}, "name": "sample"}
 MANIFEST = {"files": [{"name": "template", "sha256": "cd" * 32}]}
-SESSION = {"command": {"conf": "sample", "overrides": []}, "version": "0.1.0"}
+FILES = {"init": b"the first state", "step": b"the next state"}
+PROGRAM = StoredProgram(
+    {"format": 1, "functions": {name: {"sha256": digest_bytes(data)} for name, data in FILES.items()}}, FILES
+)
+SESSION = {"command": {"conf": "sample", "overrides": []}, "program": PROGRAM.digest, "version": "0.1.0"}
 STEPS_PER_EPOCH = 2
 
 
@@ -77,7 +82,7 @@ def make_run_document(seed: int = 7) -> dict[str, Any]:
 
 
 def create_run(root: Path, seed: int = 7) -> RunFolder:
-    return RunStore(root).create(make_run_document(seed), CONFIG, MANIFEST, SESSION)
+    return RunStore(root).create(make_run_document(seed), CONFIG, MANIFEST, SESSION, PROGRAM)
 
 
 def train(folder: RunFolder, epochs: int) -> None:

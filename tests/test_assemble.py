@@ -12,14 +12,19 @@ import pytest
 from training_samples import configured, outputs, start_python
 
 from crh_train import SEMANTICS_VERSION, chromatic, metrics
-from crh_train.assemble import FACTORIES, Program, factory, identify, make_parts, make_program
+from crh_train.archive import open_program
+from crh_train.assemble import FACTORIES, archive_program, factory, identify, make_parts
 from crh_train.compose import compose, packaged_conf
 from crh_train.config import PARTS, RunConfig
+from crh_train.data import manifest
 from crh_train.data.dataset import PreparedSplit
 from crh_train.data.volume import Segment, Source, Volume
 from crh_train.digest import digest_json
+from crh_train.distribution import placements
 from crh_train.errors import ConfigError
 from crh_train.state import state_digest, to_host
+from crh_train.task import check_labels
+from crh_train.training import Program, make_program
 
 CONFIGURATIONS = ["chromatic", "mri_cosine", "mri_step", "temporal", "tissue_linear"]
 SAMPLES = 13
@@ -27,7 +32,8 @@ SAMPLES = 13
 
 @functools.cache
 def small(name: str = "mri_step", *overrides: str) -> RunConfig:
-    sizes = ["data.shape=[16,16]", "engine.batch_size=4", "engine.epochs=3"]
+    """Under native determinism, which is quick to compile; what portable gives is tested elsewhere."""
+    sizes = ["data.shape=[16,16]", "engine.batch_size=4", "engine.epochs=3", "determinism=native"]
     return compose(name, [*sizes, *overrides], [packaged_conf()])
 
 
@@ -43,9 +49,30 @@ def changed(config: RunConfig, section: str, **fields: Any) -> RunConfig:
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **fields)})
 
 
+def source_of(digest: str = "ab" * 32, samples: int = SAMPLES, slices: int = 1, classes: int = 0) -> Source:
+    """One volume; so many training samples of `slices` slices."""
+
+    def read() -> Any:
+        raise AssertionError("neither an identity nor a program needs the volumes")
+
+    train = samples + slices - 1
+    volume = Volume("head", {"head.nii": digest}, (20, 20, train + slices), (1.0, 1.0, 1.0), "RAS", read)
+    segments = (Segment("head", "train", 0, train), Segment("head", "validation", train, train + slices))
+    return Source("sample", (volume,), segments, classes)
+
+
+def program_for(config: RunConfig, split: PreparedSplit | None = None) -> Program:
+    """The program that `config` makes of `split`."""
+    train = split_of(config) if split is None else split
+    source = source_of(samples=len(train.ids), slices=config.data.slices, classes=0 if train.labels is None else 3)
+    stored = archive_program(config, source, manifest.build(source, config.data))
+    check_labels(make_parts(config, stored.document["steps_per_epoch"]).task, train.labels)
+    return make_program(config, open_program(stored, placements(config.runtime)[0]), train)
+
+
 def refusal(config: RunConfig, split: PreparedSplit | None = None) -> str:
     with pytest.raises(ConfigError) as raised:
-        make_program(config, split_of(config) if split is None else split)
+        program_for(config, split)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -55,7 +82,7 @@ def refusal(config: RunConfig, split: PreparedSplit | None = None) -> str:
 
 def test_every_choice_of_the_schema_has_a_factory_and_no_other() -> None:
     listed = {group: set(names) for group, names in FACTORIES.items()}
-    assert listed == {group: set(names) for group, names in PARTS.items() if group != "determinism"}
+    assert listed == {group: set(names) for group, names in PARTS.items()}
 
 
 def test_an_unknown_part_is_refused_with_the_nearest_name() -> None:
@@ -69,7 +96,7 @@ def test_an_unknown_part_is_refused_with_the_nearest_name() -> None:
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_configuration_makes_a_step_that_fits_its_state(name: str) -> None:
     config = small(name)
-    program = make_program(config, split_of(config))
+    program = program_for(config)
     assert program.steps_per_epoch == SAMPLES // 4
     start = jax.eval_shape(program.init, program.root)
     state, found = jax.eval_shape(program.train_step, start, program.load(0))
@@ -86,7 +113,7 @@ def program_of(config_seed: int) -> Program:
     config = changed(
         small("tissue_linear", "augmentation=none", "model.channels=2", "model.layers=2"), "engine", seed=config_seed
     )
-    return make_program(config, split_of(config))
+    return program_for(config)
 
 
 def trained(program: Program, steps: int) -> str:
@@ -112,7 +139,7 @@ def drawn(program: Program, done: int) -> list[int]:
 
 
 def test_a_batch_depends_on_nothing_but_seed_and_step() -> None:
-    program, another = program_of(0), make_program(small(), split_of(small()))
+    program, another = program_of(0), program_for(small())
     steps = 3 * program.steps_per_epoch
     forwards = [drawn(program, done) for done in range(steps)]
     backwards = [drawn(another, done) for done in reversed(range(steps))]
@@ -141,7 +168,7 @@ def test_images_and_labels_are_those_of_the_samples() -> None:
 
 
 def test_a_source_without_labels_gives_batches_without() -> None:
-    assert make_program(small(), split_of(small())).load(0).label is None
+    assert program_for(small()).load(0).label is None
 
 
 # --- what does not fit ---------------------------------------------------------------------------------------------
@@ -217,10 +244,10 @@ from crh_train import environment
 
 environment.configure(os.environ, threads=2, devices=2)
 import jax
-from test_assemble import changed, make_program, small, split_of, trained
+from test_assemble import changed, program_for, small, trained
 
 config = changed(small("mri_step", "augmentation=none", "model.channels=2", "model.layers=2"), "runtime", devices=2)
-program = make_program(config, split_of(config))
+program = program_for(config)
 start = jax.tree.leaves(program.init(program.root))
 print([shard.data.shape for shard in program.load(0).image.addressable_shards], trained(program, 2))
 print({len(leaf.devices()) for leaf in start}, {leaf.is_fully_replicated for leaf in start})
@@ -270,14 +297,6 @@ def test_coherence_of_colour_fields_is_theirs_alone() -> None:
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
-def source_of(digest: str = "ab" * 32) -> Source:
-    def read() -> Any:
-        raise AssertionError("an identity decodes nothing")
-
-    volume = Volume("head", {"head.nii": digest}, (20, 20, 20), (1.0, 1.0, 1.0), "RAS", read)
-    return Source("sample", (volume,), (Segment("head", "train", 0, 8), Segment("head", "validation", 8, 10)), 0)
-
-
 def test_a_run_hash_is_of_configuration_data_seed_and_semantics() -> None:
     identity = identify(small(), source_of())
     assert identity.run == {
@@ -295,7 +314,12 @@ def test_each_of_them_makes_another_run_and_nothing_else_does() -> None:
     seed = identify(changed(config, "engine", seed=1), source_of())
     data = identify(config, source_of("cd" * 32))
     epochs = identify(changed(config, "engine", epochs=4), source_of())
-    assert len({each.run_hash for each in (identity, seed, data, epochs)}) == 4
+    digits = [identify(small("mri_step", f"determinism={level}"), source_of()) for level in ("portable",)]
+    digits += [
+        identify(small("mri_step", "determinism=portable", f"determinism.digits={number}"), source_of())
+        for number in (2, 4)
+    ]
+    assert len({each.run_hash for each in (identity, seed, data, epochs, *digits)}) == 7
     assert seed.run["config_hash"] == identity.run["config_hash"] == data.run["config_hash"]
     assert seed.run["dataset_state"] == identity.run["dataset_state"] != data.run["dataset_state"]
     elsewhere = changed(config, "runtime", devices=2, threads=7, checkpoint_every=5, data_root="/x", cache="/y")

@@ -7,7 +7,7 @@ import pytest
 from command_line import STEPS_PER_EPOCH, ahead, chronicle_text, contents
 from conftest import Made
 
-from crh_train import checkpoint, session, state
+from crh_train import checkpoint, state, training
 from crh_train.chronicle import read_tail
 from crh_train.run_store import RunFolder
 from crh_train.stored import stored_config
@@ -84,10 +84,10 @@ def test_save_load_save_gives_the_same_bytes(finished: RunFolder, tmp_path: Path
 
 def test_a_state_goes_through_the_device_and_back_without_drift(finished: RunFolder, tmp_path: Path) -> None:
     config = stored_config(finished, [f"runtime.cache={tmp_path}"])
-    _, program = session.build(session.open_stored(finished, config))
+    _, program = training.build(training.open_recorded(finished, config), finished.program())
     like = program.init(program.root)
     for saved in finished.checkpoints():
-        host = session.host_state(checkpoint.read(saved.path))
+        host = training.host_state(checkpoint.read(saved.path))
         back = state.to_host(state.from_host(host, like))
         assert back.step == host.step
         assert back.rng_state.tobytes() == host.rng_state.tobytes()

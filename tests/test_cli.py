@@ -329,7 +329,8 @@ def test_other_flags_are_kept_and_recorded(env: dict[str, str], tmp_path: Path) 
     assert found["digest"] != plain["digest"]
     said = crh("doctor", env={**env, "XLA_FLAGS": flag}, cwd=tmp_path).stdout
     assert flag in said
-    assert "not promised" in said
+    assert "\nverified     yes: this machine gives the bits of every machine\n" in said
+    assert plain["portable"]["verified"] is True
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -389,6 +390,9 @@ def place_of(run: RunFolder, name: str) -> Path:
         "config.json",
         "manifest.json",
         "environment.json",
+        "program.json",
+        "program/step.exported",
+        "program/order.exported",
         "reports/session_summary.md",
         "reports/cases.png",
         "reports/SHA256SUMS",

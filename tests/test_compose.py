@@ -33,7 +33,7 @@ DEFAULTS = """defaults:
   - loss: mse
   - optimizer: adam
   - scheduler: cosine_annealing
-  - determinism: native
+  - determinism: portable
   - _self_
 """
 TINY = "name: mlp\ninitialisation: xavier\nresidual: false\nhidden: 3\nlayers: 2\nactivation: relu\n"
@@ -375,13 +375,13 @@ import numpy as np
 from pathlib import Path
 from crh_train.compose import compose, search_path
 
-config = compose("mri_step", ["model=scaled", "model.gain=2", "data.shape=[8,8]", "engine.batch_size=2"],
-                 search_path(Path.cwd()))
+words = ["model=scaled", "model.gain=2", "data.shape=[8,8]", "engine.batch_size=2", "determinism=native"]
+config = compose("mri_step", words, search_path(Path.cwd()))
 print(type(config.model).__name__, config.model)
-from crh_train.assemble import make_program
 from crh_train.data.dataset import PreparedSplit
+from test_assemble import program_for
 
-program = make_program(config, PreparedSplit(np.ones((2, 1, 8, 8), np.float32), None, ("a", "b")))
+program = program_for(config, PreparedSplit(np.ones((2, 1, 8, 8), np.float32), None, ("a", "b")))
 state, step_metrics = program.train_step(program.init(program.root), program.load(0))
 print(program.leaf_names, int(state.step), bool(np.isfinite(step_metrics.loss)), float(state.params["gain"]) != 2)
 """

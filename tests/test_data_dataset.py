@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from crh_train.config import Mni152Config
-from crh_train.data import dataset, manifest
+from crh_train.data import dataset, manifest, preparation
 from crh_train.data.volume import Segment, Source, Volume, Voxels
 
 CONFIG = Mni152Config(
@@ -40,7 +40,8 @@ def make_source(reads: list[str], classes: int = 10) -> Source:
 
 def load(source: Source, cache_folder: Path | None, identity: str = "machine") -> dataset.Dataset:
     document = manifest.build(source, CONFIG)
-    return dataset.load(source, CONFIG, document, transform=jax.jit, cache_folder=cache_folder, identity=identity)
+    prepare = jax.jit(preparation.make(CONFIG, source.classes))
+    return dataset.load(source, CONFIG, document, prepare=prepare, cache_folder=cache_folder, identity=identity)
 
 
 def test_each_sample_holds_the_slices_that_its_id_says() -> None:
@@ -91,7 +92,7 @@ def test_the_manifest_of_the_dataset_is_the_one_given() -> None:
         source,
         dataclasses.replace(CONFIG, slices=1),
         document,
-        transform=jax.jit,
+        prepare=jax.jit(preparation.make(CONFIG, source.classes)),
         cache_folder=None,
         identity="machine",
     )

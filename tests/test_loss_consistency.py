@@ -12,7 +12,7 @@ import pytest
 from test_loss_functions import CROSS_ENTROPY, IMAGE_LOSSES, REFERENCES
 
 from crh_train import config as c
-from crh_train import session, tokenizer
+from crh_train import session, tokenizer, training
 from crh_train.compose import compose, packaged_conf
 from crh_train.data import kspace
 from crh_train.types import Loss
@@ -33,7 +33,8 @@ class Pictures(NamedTuple):
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     cache = tmp_path_factory.mktemp("cache")
     small = ["data.downsample=4", "data.shape=[48,56]", "data.validation=[0.4,0.6]", f"runtime.cache={cache}"]
-    prepared, _ = session.build(session.open_config(compose("temporal", small, [packaged_conf()])))
+    opened = session.open_config(compose("temporal", [*small, "determinism=native"], [packaged_conf()]))
+    prepared, _ = training.build(opened, session.program_of(opened))
     images, classes = prepared.train.images[:4], prepared.train.labels
     assert classes is not None
     mask = kspace.sampling_mask(images.shape[-1], 4, 0.08, "equispaced", 0)

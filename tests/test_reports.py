@@ -380,7 +380,7 @@ def test_cases_that_are_no_pictures_of_one_shape_are_refused(shapes):
 
 
 def test_an_unknown_determinism_level_is_refused():
-    with pytest.raises(UsageError, match=r"'quantum' has no sentence.*known: native"):
+    with pytest.raises(UsageError, match=r"'quantum' has no sentence.*known: portable, native"):
         summary_of(made_up_inputs(determinism="quantum"))
 
 

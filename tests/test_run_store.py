@@ -10,6 +10,7 @@ import pytest
 from store_samples import (
     CONFIG,
     MANIFEST,
+    PROGRAM,
     SESSION,
     append_steps,
     create_run,
@@ -63,7 +64,7 @@ def test_a_run_is_named_by_the_hash_of_its_identity(folder: RunFolder) -> None:
 def test_the_files_of_a_new_run(folder: RunFolder) -> None:
     assert sorted(os.listdir(folder.path)) == [
         *(".lock", "checkpoints", "chronicle.chain", "chronicle.jsonl", "config.json", "environment.json"),
-        *("manifest.json", "reports", "run.json"),
+        *("manifest.json", "program", "program.json", "reports", "run.json"),
     ]
     assert os.listdir(folder.path.parent) == [folder.name]
 
@@ -116,7 +117,7 @@ def test_the_store_is_made_with_its_parents(tmp_path: Path) -> None:
 )
 def test_documents_that_do_not_have_their_hashes_make_no_run(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(CorruptRun, match="nothing was written"):
-        RunStore(tmp_path).create({**make_run_document(), **change}, CONFIG, MANIFEST, SESSION)
+        RunStore(tmp_path).create({**make_run_document(), **change}, CONFIG, MANIFEST, SESSION, PROGRAM)
     assert os.listdir(tmp_path) == []
 
 

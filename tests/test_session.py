@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import STEPS_PER_EPOCH, TINY, contents, copied, crh, document, only_run
+from command_line import STEPS_PER_EPOCH, STOPPED, TINY, contents, copied, crh, document, only_run
 from conftest import Made
 
-from crh_train import checkpoint, session
+from crh_train import checkpoint, training
 from crh_train.chronicle import LINES_NAME, genesis
 from crh_train.chronicle_writer import ChronicleWriter
+from crh_train.run_folder import Identity
 from crh_train.run_store import RunFolder
 
 # --- the guard against non-finite numbers --------------------------------------------------------------------------
@@ -73,16 +74,32 @@ def test_two_writers_are_one_too_many(interrupted: Made, env: dict[str, str], tm
     )
 
 
-def test_another_fingerprint_is_noted_and_does_not_stop_a_resume(
-    interrupted: Made, env: dict[str, str], tmp_path: Path
+def test_a_resume_on_other_threads_gives_the_same_bits_and_is_recorded(
+    interrupted: Made, finished: RunFolder, env: dict[str, str], tmp_path: Path
 ) -> None:
     stopped = copied(interrupted.run("term-stopped"), tmp_path / "runs")
     threads = stopped.sessions()[0]["fingerprint"]["threads"]
     said = crh("resume", stopped.name, f"runtime.threads={threads + 1}", "--json", env=env, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
-    (note,) = document(said)["notes"]
-    assert note.startswith(f"another machine fingerprint (threads: {threads} in the run, {threads + 1} here)")
+    assert document(said)["notes"] == []
     assert [each["fingerprint"]["threads"] for each in stopped.sessions()] == [threads, threads + 1]
+    last, mine = (checkpoint.read(run.checkpoints()[-1].path) for run in (finished, stopped))
+    assert {name: array.tobytes() for name, array in mine.model_state.items()} == {
+        name: array.tobytes() for name, array in last.model_state.items()
+    }
+
+
+def test_under_native_determinism_another_fingerprint_is_noted_and_does_not_stop_a_resume(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("run", *TINY, "determinism=native", "engine.epochs=2")
+    assert crh("SIGTERM", "8", *words, env=env, cwd=tmp_path, program=(str(STOPPED),)).returncode == 130
+    stopped = only_run(tmp_path / "runs")
+    threads = stopped.sessions()[0]["fingerprint"]["threads"]
+    said = crh("resume", stopped.name, f"runtime.threads={threads + 1}", "--json", env=env, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    note = document(said)["notes"][0]
+    assert note.startswith(f"another machine fingerprint (threads: {threads} in the run, {threads + 1} here)")
 
 
 def test_a_step_that_comes_out_otherwise_than_it_was_logged_is_told(
@@ -121,10 +138,10 @@ def test_a_checkpoint_is_saved_after_the_lines_that_it_points_to(
     for name in (LINES_NAME, "chronicle.chain"):
         (target.path / name).write_bytes(b"")
     last = checkpoint.read(finished.checkpoints()[0].path)
-    identity = session.Identity({}, {}, finished.run_document())
+    identity = Identity({}, {}, finished.run_document())
     with ChronicleWriter(target.path, genesis(target.run_hash)) as writer:
         for each in finished.chronicle()[:STEPS_PER_EPOCH]:
             writer.append(each, each.timestamp)
-        session.Saver(target, identity, writer, STEPS_PER_EPOCH, None).save(session.host_state(last))
+        training.Saver(target, identity, writer, STEPS_PER_EPOCH, None).save(training.host_state(last))
     assert calls == ["sync", "save"]
     assert finished.checkpoints()[0].path.read_bytes() == target.checkpoints()[0].path.read_bytes()

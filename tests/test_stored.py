@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_samples import MANIFEST
+from store_samples import MANIFEST, PROGRAM
 from training_samples import configured
 
 from crh_train import SEMANTICS_VERSION
@@ -13,7 +13,7 @@ from crh_train.config import RunConfig, semantic
 from crh_train.digest import digest_json
 from crh_train.errors import ConfigError, UsageError
 from crh_train.run_store import RunFolder, RunStore
-from crh_train.stored import stored_config
+from crh_train.stored import check_semantics, stored_config
 
 
 def made() -> RunConfig:
@@ -25,7 +25,7 @@ def made() -> RunConfig:
 def session(threads: int, **runtime: Any) -> dict[str, Any]:
     """One that found `threads` threads on its machine."""
     asked = {**dataclasses.asdict(made().runtime), **runtime}
-    return {"runtime": asked, "fingerprint": {"threads": threads}, "version": "0.0.9"}
+    return {"runtime": asked, "fingerprint": {"threads": threads}, "program": PROGRAM.digest, "version": "0.0.9"}
 
 
 def stored(root: Path, semantics: int = SEMANTICS_VERSION) -> RunFolder:
@@ -36,7 +36,7 @@ def stored(root: Path, semantics: int = SEMANTICS_VERSION) -> RunFolder:
         "seed": 41,
         "semantics_version": semantics,
     }
-    return RunStore(root).create(run, document, MANIFEST, session(threads=6))
+    return RunStore(root).create(run, document, MANIFEST, session(threads=6), PROGRAM)
 
 
 def test_a_stored_configuration_is_the_one_that_ran_with_its_number_of_threads(tmp_path: Path) -> None:
@@ -64,6 +64,9 @@ def test_the_last_session_says_how_it_goes_on(tmp_path: Path) -> None:
     assert (found.threads, found.checkpoint_every) == (3, 5)
 
 
-def test_a_run_of_another_semantics_version_is_refused_with_the_version_that_can(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"use crh-train 0.0.9 to run or replay it"):
-        stored_config(stored(tmp_path, SEMANTICS_VERSION + 1), [])
+def test_todays_code_refuses_a_run_of_another_semantics_version_and_says_what_can(tmp_path: Path) -> None:
+    folder = stored(tmp_path, SEMANTICS_VERSION + 1)
+    with pytest.raises(UsageError, match=r"replay it by its archived program, or use crh-train 0.0.9"):
+        check_semantics(folder)
+    assert stored_config(folder, []).engine.seed == 41, "its archived program needs no more than that"
+    check_semantics(stored(tmp_path))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,10 @@ LABELS = GENERATOR.integers(0, 3, SHAPE).astype(np.int32)
 VOLUMES = ((0, 1, 2, 3), (4, 5))
 PARAMS: Params = {"gain": jnp.float32(0.9), "shift": jnp.float32(0.02)}
 INTENSITY = IntensityTokenizerConfig(name="intensity", mean=0.1, scale=0.5, patch=2)
+
+
+def untouched(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 def image_parts() -> StepParts:
@@ -58,12 +64,12 @@ def split_of(count: int = SHAPE[0], labels: bool = False) -> PreparedSplit:
 
 @functools.cache
 def images() -> tuple[dict[str, np.float32], Evaluation]:
-    return validate(image_parts(), PARAMS, split_of(), VOLUMES)
+    return validate(image_parts(), PARAMS, split_of(), VOLUMES, untouched)
 
 
 @functools.cache
 def classes() -> tuple[dict[str, np.float32], Evaluation]:
-    return validate(class_parts(), PARAMS, split_of(labels=True), VOLUMES)
+    return validate(class_parts(), PARAMS, split_of(labels=True), VOLUMES, untouched)
 
 
 # --- images --------------------------------------------------------------------------------------------------------
@@ -120,7 +126,7 @@ def test_the_number_of_held_out_samples_changes_no_bit_of_any_sample() -> None:
     model = cnn.make(config, 4, 4)
     parts, params = image_parts()._replace(model=model), model.init(root_key(0))
     (_, one), (_, four), (_, whole) = (
-        validate(parts, params, split_of(count), (tuple(range(count)),)) for count in (1, 4, SHAPE[0])
+        validate(parts, params, split_of(count), (tuple(range(count)),), untouched) for count in (1, 4, SHAPE[0])
     )
     for part, count in ((one, 1), (four, 4)):
         for few, all_of_them in zip(part, whole, strict=True):
@@ -131,7 +137,7 @@ def test_a_perfect_output_has_no_error() -> None:
     perfect = image_parts()._replace(task=Task(lambda image, label: (image, image), classes=0))
     identity: Params = {"gain": jnp.float32(1), "shift": jnp.float32(0)}
     whole = perfect._replace(tokenizer=tokenizer.make_intensity(dataclasses.replace(INTENSITY, mean=0.0, scale=1.0)))
-    scores, _ = validate(whole, identity, split_of(), VOLUMES)
+    scores, _ = validate(whole, identity, split_of(), VOLUMES, untouched)
     assert (scores["loss"], scores["mse"], scores["nmse"]) == (0, 0, 0)
     assert np.isposinf(scores["psnr"])
     assert scores["ssim"] == pytest.approx(1, abs=1e-6)
@@ -203,7 +209,7 @@ def test_volumes_are_the_held_out_samples_in_their_own_order() -> None:
 @pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (3, [0, 1, 2]), (4, [0, 1, 2, 3]), (6, [0, 2, 3, 5])])
 def test_a_few_pictures_are_spread_evenly_over_the_samples(count: int, chosen: list[int]) -> None:
     _, found = images()
-    made = cases([f"s/{index}" for index in range(count)], found, classes=0)
+    made = cases([f"s/{index}" for index in range(count)], found, classes=0, transform=untouched)
     assert len(made) <= CASES
     assert [case.title.split(" ")[0] for case in made] == [f"s/{index}" for index in chosen]
     for index, case in zip(chosen, made, strict=True):
@@ -213,7 +219,7 @@ def test_a_few_pictures_are_spread_evenly_over_the_samples(count: int, chosen: l
 
 def test_a_picture_says_its_own_scores_before_and_after() -> None:
     _, found = images()
-    (case, *_) = cases([f"s/{index}" for index in range(6)], found, classes=0)
+    (case, *_) = cases([f"s/{index}" for index in range(6)], found, classes=0, transform=untouched)
     source, output, target = (image.astype(np.float64) for image in case.images)
     before, after = (10 * np.log10(target.max() ** 2 / np.mean((a - target) ** 2)) for a in (source, output))
     assert f"PSNR {before:.1f} → {after:.1f} dB" in case.title
@@ -222,7 +228,7 @@ def test_a_picture_says_its_own_scores_before_and_after() -> None:
 
 def test_a_picture_of_classes_shows_the_likeliest_one_and_its_accuracy() -> None:
     _, found = classes()
-    (case, *_) = cases([f"s/{index}" for index in range(6)], found, classes=3)
+    (case, *_) = cases([f"s/{index}" for index in range(6)], found, classes=3, transform=untouched)
     likeliest = np.asarray(found.output)[0, 0].argmax(axis=-1)
     assert case.images[1].tolist() == likeliest.tolist()
     assert case.title == f"s/0 · accuracy {np.mean(likeliest == LABELS[0, 0]):.4f}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from crh_train.cli.follow import follow
 from crh_train.cli.output import HashArgument, JsonOption, RunsOption, RuntimeArguments, command, emit, following
 
 
@@ -18,17 +19,24 @@ def resume(
     """Go on with an unfinished run from its newest good checkpoint, to the same bits as if it had not stopped."""
     from crh_train.cli.show import print_run
     from crh_train.environment import configure
+    from crh_train.process_group import devices_here
     from crh_train.run_store import RunStore
     from crh_train.run_summary import run_document
     from crh_train.stored import stored_config
 
     folder = RunStore(runs).find(run)
     config = stored_config(folder, overrides or [])
-    configure(os.environ, config.runtime.threads, config.runtime.devices)
+    configure(os.environ, config.runtime.threads, devices_here(config.runtime))
+
+    if config.runtime.process:
+        follow(config, folder, json_output)
+        return
 
     from crh_train import session
+    from crh_train.distribution import joined
 
-    outcome = session.resume(folder, config)
+    with joined(config) as group:
+        outcome = session.resume(folder, config, group)
     if json_output:
         emit({**run_document(folder), "already_finished": outcome.already_finished, "notes": list(outcome.notes)})
         return

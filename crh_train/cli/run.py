@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from crh_train.cli.follow import follow
 from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
 
 
@@ -62,9 +63,12 @@ def run(
     from crh_train.compose import choices, compose, expand_sweep, search_path
     from crh_train.environment import configure
     from crh_train.errors import ConfigError
+    from crh_train.process_group import devices_here
 
     folders = search_path(Path.cwd())
     if sweep:
+        if any(argument.startswith("runtime.processes=") for argument in arguments):
+            raise ConfigError("-m runs one combination after another on its own; give runtime.processes without -m")
         from crh_train.cli.sweep import run_sweep
 
         run_sweep(expand_sweep(arguments), runs, json_output)
@@ -74,14 +78,20 @@ def run(
     if len(names) != 1:
         raise ConfigError(f"give exactly one conf=NAME, one of: {', '.join(choices(folders))}")
     config = compose(names[0], overrides, folders)
-    configure(os.environ, config.runtime.threads, config.runtime.devices)
+    configure(os.environ, config.runtime.threads, devices_here(config.runtime))
+
+    if config.runtime.process:
+        follow(config, None, json_output)
+        return
 
     from crh_train import session
     from crh_train.cli.show import print_run
+    from crh_train.distribution import joined
     from crh_train.run_store import RunStore
     from crh_train.run_summary import run_document
 
-    outcome = session.run(config, names[0], overrides, RunStore(runs))
+    with joined(config) as group:
+        outcome = session.run(config, names[0], overrides, RunStore(runs), group)
     if json_output:
         emit({**run_document(outcome.folder), "already_finished": outcome.already_finished})
         return

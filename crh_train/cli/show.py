@@ -52,6 +52,7 @@ def print_run(folder: "RunFolder") -> None:
         ("run hash", document["run_hash"]),
         ("config hash", document["config_hash"]),
         ("dataset state", document["dataset_state"]),
+        ("program", document["program"]),
         ("checkpoint", document["checkpoint"] or "–"),
         ("chronicle head", document["chronicle_head"]),
         ("report", document["report"] or "–"),

@@ -55,6 +55,7 @@ def _print(found: "Verification") -> None:
     if found.status != "checkpoint":
         rows.append(("chronicle", f"{found.last_good_line} good lines" if found.last_good_line is not None else "–"))
         rows.append(("chronicle head", found.chronicle_head or "–"))
+        rows.append(("program", f"{found.program_files_checked} functions checked"))
         rows.append(("reports", f"{found.reports_checked} checked"))
     rows.append(("newest good", found.newest_good_checkpoint or "none"))
     rows.append(("verdict", "good: every byte is what was written" if found.ok else "DAMAGED"))

@@ -35,7 +35,8 @@ def entry_key(dataset_state: str, identity: str) -> str:
     """The name of an entry: SHA-256 over the dataset state and all else that decides the prepared bits.
 
     Args:
-      identity: what the arithmetic depends on; under native determinism the machine's fingerprint.
+      identity: what the arithmetic depends on: the level of determinism and the version of the semantics; under
+        native determinism the machine's fingerprint.
     """
     return digest_json({"dataset_state": dataset_state, "format": _FORMAT, "identity": identity})
 

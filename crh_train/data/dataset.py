@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from crh_train.config import DataConfig
-from crh_train.data import cache, preparation
+from crh_train.data import cache
 from crh_train.data.manifest import SPLITS, dataset_state
 from crh_train.data.volume import Source
+
+Preparation = Callable[[Array, Array | None], tuple[Array, Array | None]]
+"""image float32 [X, Y, Z], labels int32 [X, Y, Z] or None -> float32 [S, H, W], int32 [S, H, W] or None."""
 
 
 class PreparedSplit(NamedTuple):
@@ -34,7 +38,7 @@ def load(
     config: DataConfig,
     manifest: Mapping[str, Any],
     *,
-    transform: Callable[[preparation.Preparation], preparation.Preparation],
+    prepare: Preparation,
     cache_folder: Path | None,
     identity: str,
 ) -> Dataset:
@@ -42,9 +46,9 @@ def load(
 
     Args:
       manifest: of `source` under `config`, from `manifest.build`.
-      transform: how the pure preparation is run, such as `jax.jit`.
+      prepare: the preparation of one volume (`preparation.make`), compiled.
       cache_folder: where prepared arrays are kept; None keeps none.
-      identity: all but the data that decides the bits of `transform`'s result (`cache.entry_key`).
+      identity: all but the data that decides the bits of `prepare`'s result (`cache.entry_key`).
 
     Raises:
       DataError: a volume cannot be decoded, or its file changed since `source` was opened.
@@ -53,7 +57,7 @@ def load(
     names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", *(["labels"] if source.classes else []))]
     arrays = cache.read(cache_folder, key, names) if cache_folder is not None else None
     if arrays is None:
-        arrays = _prepare(source, config, manifest, transform(preparation.make(config, source.classes)))
+        arrays = _prepare(source, config, manifest, prepare)
         if cache_folder is not None:
             cache.write(cache_folder, key, arrays)
     train, validation = (
@@ -68,7 +72,7 @@ def load(
 
 
 def _prepare(
-    source: Source, config: DataConfig, manifest: Mapping[str, Any], prepare: preparation.Preparation
+    source: Source, config: DataConfig, manifest: Mapping[str, Any], prepare: Preparation
 ) -> dict[str, np.ndarray]:
     samples: dict[str, list[Any]] = {volume.id: [] for volume in source.volumes}
     for sample in manifest["samples"]:

@@ -8,17 +8,15 @@ Pictures stand as radiologists look at them: row 0 on top, columns from left to 
     sagittal  left to right   head to feet       front to back
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array
 
 from crh_train.config import DataConfig
+from crh_train.data.dataset import Preparation
 from crh_train.data.volume import AXES
 from crh_train.errors import ConfigError
-
-Preparation = Callable[[Array, Array | None], tuple[Array, Array | None]]
-"""image float32 [X, Y, Z], labels int32 [X, Y, Z] or None -> float32 [S, H, W], int32 [S, H, W] or None."""
 
 
 def make(config: DataConfig, classes: int) -> Preparation:
