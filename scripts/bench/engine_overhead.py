@@ -27,11 +27,12 @@ def main() -> None:
 
     import jax
 
-    from crh_train import session
+    from crh_train import session, training
     from crh_train.run_store import RunStore
 
     opened = session.open_config(config)
-    _, program = session.build(opened)
+    stored = session.program_of(opened)
+    _, program = training.build(opened, stored)
     steps = EPOCHS * program.steps_per_epoch
 
     def bare() -> float:
@@ -47,9 +48,10 @@ def main() -> None:
     def engine() -> float:
         with tempfile.TemporaryDirectory() as scratch:
             identity = opened.identity
-            folder = RunStore(Path(scratch)).create(identity.run, identity.config, identity.manifest, {"version": ""})
+            record = training.session_record(opened, stored, 0, {})
+            folder = RunStore(Path(scratch)).create(identity.run, identity.config, identity.manifest, record, stored)
             began = time.perf_counter()
-            session.advance(folder, opened, program, None, steps)
+            training.advance(folder, opened, program, None, steps)
             return steps / (time.perf_counter() - began)
 
     bare(), engine()  # compile
