@@ -15,6 +15,7 @@ from jax import Array
 from crh_train.errors import NotPortable
 from crh_train.portable import portable
 
+SMALLEST = 2.0**-125
 KEY = jax.random.key(3)
 SHAPES = np.array([0.01, 0.3, 0.999, 1.0, 2.5, 100.0, 1e10, 1e38], np.float32)
 
@@ -27,7 +28,7 @@ def test_samples_are_those_of_jax_up_to_rounding() -> None:
     """A decision that rounding turns would give another sample altogether."""
     shapes = np.repeat(SHAPES, 500)
     found, stock = both(jax.random.gamma, KEY, shapes)
-    assert np.all(np.abs(found - stock) <= 1e-4 * stock)
+    assert np.all(np.abs(found - stock) <= 1e-4 * stock + SMALLEST)
     found, stock = both(jax.random.loggamma, KEY, shapes)
     assert np.all(np.abs(found - stock) <= 1e-5 * np.maximum(1, np.abs(stock)))
 

@@ -53,4 +53,4 @@ def _sample(key: Array, shape: Array, *, log_space: bool) -> Array:
     rest = 1 - jax.random.uniform(last, (), jnp.float32)
     if log_space:
         return jnp.log(d) + jnp.log(cube) + jnp.where(large | (rest == 1), 0, jnp.log(rest) / shape)
-    return d * cube * jnp.where(large, 1, jnp.power(rest, 1 / shape))
+    return lax.mul(d * cube, jnp.where(large, jnp.float32(1), jnp.power(rest, 1 / shape)))
