@@ -1,10 +1,11 @@
-# `make demo` trains, replays and verifies; `make test` runs every test; `make check` lints, types and layers.
+# `make demo` trains, replays and verifies; `make test` runs every test; `make check` lints, types and layers;
+# `make matrix` compares the bits of many environments (ARGS=--help).
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint scripts/constraints.txt
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench matrix clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp
@@ -21,6 +22,10 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python scripts/bench/engine_overhead.py
+	$(BIN)/python scripts/bench/portable.py
+
+matrix: .venv/dev.stamp
+	$(BIN)/python scripts/bit_matrix.py $(ARGS)
 
 clean:
 	rm -rf .venv runs
