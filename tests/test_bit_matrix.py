@@ -29,6 +29,7 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return parsed
 
 
+@pytest.mark.slow
 def test_every_configuration_gives_the_recorded_bits_in_two_environments() -> None:
     done = matrix("--quick", "--compare", str(GOLDEN), "--json")
     assert done.returncode == 0, done.stderr
@@ -38,6 +39,7 @@ def test_every_configuration_gives_the_recorded_bits_in_two_environments() -> No
     assert set(ran) >= {path.stem for path in (ROOT / "conf").glob("*.yaml")} - {"base"}
 
 
+@pytest.mark.slow
 def test_stock_jax_gives_several_hashes_and_must() -> None:
     several = matrix("--stock", "--rows", "default", "SSE4_2", "--cases", CHEAP, "--json")
     assert several.returncode == 0, several.stderr
@@ -47,6 +49,7 @@ def test_stock_jax_gives_several_hashes_and_must() -> None:
     assert "stock JAX gives several hashes in 0 of 1 columns" in one.stderr
 
 
+@pytest.mark.slow
 def test_what_is_not_portable_is_found() -> None:
     done = matrix("--stock-in", "no fusion", "--rows", "default", "no fusion", "--cases", CHEAP, "--json")
     assert done.returncode == 1
@@ -56,6 +59,7 @@ def test_what_is_not_portable_is_found() -> None:
     assert fusions["default"] > 0 == fusions["no fusion"]
 
 
+@pytest.mark.slow
 def test_bits_are_recorded_with_who_gave_them_and_compared(tmp_path: Path) -> None:
     file, picked = tmp_path / "bits.json", ("--rows", "default", "--cases", CHEAP)
     assert matrix(*picked, "--record", str(file)).returncode == 0
@@ -68,6 +72,7 @@ def test_bits_are_recorded_with_who_gave_them_and_compared(tmp_path: Path) -> No
     assert f"{CHEAP} differs on default, from what is recorded" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_environment_that_fails_is_no_agreement() -> None:
     done = matrix("--rows", "default", "--cases", CHEAP, "--python", "broken=/bin/false", "--json")
     assert done.returncode == 1
