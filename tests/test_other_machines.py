@@ -14,7 +14,7 @@ UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_max_is
 def test_a_run_resumed_on_one_machine_is_replayed_on_others(
     interrupted: Made, finished: RunFolder, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Begun here, resumed on one without AVX, replayed whole on two devices and in part by code that is not optimised."""
+    """Begun here, resumed without AVX, replayed whole on two devices and in part by code that is not optimised."""
     run = copied(interrupted.run("term-stopped"), tmp_path / "runs")
     resumed = crh("resume", run.name, "runtime.threads=1", "--json", env=env | OLD, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
