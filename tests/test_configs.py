@@ -15,7 +15,7 @@ SMALLER = {
     "cnn": ["model.channels=4"],
     "gru": ["model.hidden=16"],
     "mlp": ["model.hidden=16"],
-    "unet": ["model.channels=4", "model.pools=2"],
+    "unet": ["model.channels=4", "model.pools=1"],
 }
 EPOCHS = 2
 
