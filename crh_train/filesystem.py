@@ -1,21 +1,19 @@
-"""Every change that a run makes on disk goes through these functions, and every file of a run is opened here.
-Knows nothing of formats.
+"""Every change that a run makes on disk goes through these functions. Knows nothing of formats.
 
 A failed operation is `StorageFailed` and final: after a failed fsync the kernel may have dropped the data, so no
-operation is ever tried again. Callers use the functions through the module (`filesystem.write(…)`), so that a test
-can put a failing one in its place.
+operation is ever tried again. The system calls themselves stand in `disk.py`.
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
-import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from crh_train.errors import InputError, StorageFailed
+from crh_train import disk
+from crh_train.errors import StorageFailed
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names that begin with this belong to a write that was not finished, and mean nothing."""
@@ -34,19 +32,19 @@ def _or_storage_failed(action: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-# --- primitives ----------------------------------------------------------------------------------------------------
+# --- single operations ---------------------------------------------------------------------------------------------
 
 
 def create_exclusive(path: Path) -> int:
     """Descriptor of a new, empty file. Raises `FileExistsError` where there is one."""
     with _or_storage_failed("create", path):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        return disk.create(path)
 
 
 def open_append(path: Path) -> int:
     """Descriptor of an existing file whose every write goes to its end."""
     with _or_storage_failed("open", path):
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return disk.open_append(path)
 
 
 def write(descriptor: int, data: bytes | memoryview, path: Path) -> None:
@@ -54,38 +52,33 @@ def write(descriptor: int, data: bytes | memoryview, path: Path) -> None:
     left = memoryview(data)
     with _or_storage_failed("write", path):
         while left:
-            left = left[os.write(descriptor, left) :]
+            left = left[disk.write(descriptor, left) :]
 
 
-def write_at_start(descriptor: int, data: bytes, path: Path) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int, path: Path) -> None:
+    """Write all of `data` from `offset` on."""
+    left = memoryview(data)
     with _or_storage_failed("write", path):
-        done = 0
-        while done < len(data):
-            done += os.pwrite(descriptor, data[done:], done)
+        while left:
+            done = disk.write_at(descriptor, left, offset)
+            left, offset = left[done:], offset + done
 
 
 def fsync(descriptor: int, path: Path) -> None:
     with _or_storage_failed("sync", path):
-        os.fsync(descriptor)
+        disk.sync(descriptor)
 
 
 def fdatasync(descriptor: int, path: Path) -> None:
     """Sync a file's data and length."""
     with _or_storage_failed("sync", path):
-        if sys.platform == "darwin":
-            os.fsync(descriptor)
-        else:
-            os.fdatasync(descriptor)
+        disk.sync_data(descriptor)
 
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     with _or_storage_failed("sync", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        disk.sync_folder(path)
 
 
 def rename_new(source: Path, target: Path) -> None:
@@ -94,15 +87,15 @@ def rename_new(source: Path, target: Path) -> None:
     POSIX has no rename that refuses to replace; a link does refuse, on every file system that has links.
     """
     with _or_storage_failed("publish", target):
-        os.link(source, target, follow_symlinks=False)
-        os.unlink(source)
+        disk.link(source, target)
+        disk.unlink(source)
 
 
 def rename_folder_new(source: Path, target: Path) -> None:
     """As `rename_new`, for a folder: `FileExistsError` where the name is taken by one that is not empty."""
     with _or_storage_failed("publish", target):
         try:
-            os.rename(source, target)
+            disk.rename(source, target)
         except OSError as error:
             if target.is_dir():
                 raise FileExistsError(error.errno, error.strerror, str(target)) from error
@@ -111,7 +104,7 @@ def rename_folder_new(source: Path, target: Path) -> None:
 
 def replace(source: Path, target: Path) -> None:
     with _or_storage_failed("replace", target):
-        os.replace(source, target)
+        disk.rename(source, target)
 
 
 def truncate(path: Path, size: int) -> None:
@@ -119,7 +112,7 @@ def truncate(path: Path, size: int) -> None:
     descriptor = open_append(path)
     try:
         with _or_storage_failed("truncate", path):
-            os.ftruncate(descriptor, size)
+            disk.truncate(descriptor, size)
         fdatasync(descriptor, path)
     finally:
         os.close(descriptor)
@@ -127,24 +120,26 @@ def truncate(path: Path, size: int) -> None:
 
 def remove(path: Path) -> None:
     with _or_storage_failed("remove", path):
-        os.unlink(path)
+        disk.unlink(path)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder and what is in it."""
+    """Remove a folder and what is in it; links in it are removed and not followed."""
     with _or_storage_failed("remove", path):
         for folder, folders, files in os.walk(path, topdown=False):
-            for name in files:
-                os.unlink(os.path.join(folder, name))
-            for name in folders:
-                os.rmdir(os.path.join(folder, name))
-        os.rmdir(path)
+            for name in (*files, *folders):
+                inside = Path(folder, name)
+                if inside.is_dir() and not inside.is_symlink():
+                    disk.remove_folder(inside)
+                else:
+                    disk.unlink(inside)
+        disk.remove_folder(path)
 
 
 def make_folder(path: Path) -> None:
     """Make a folder. Raises `FileExistsError` where there is one."""
     with _or_storage_failed("make", path):
-        os.mkdir(path)
+        disk.make_folder(path)
 
 
 def make_folders(path: Path) -> None:
@@ -152,21 +147,21 @@ def make_folders(path: Path) -> None:
     if not path.is_dir():
         make_folders(path.absolute().parent)
         with _or_storage_failed("make", path), contextlib.suppress(FileExistsError):
-            os.mkdir(path)
+            disk.make_folder(path)
         fsync_folder(path.absolute().parent)
 
 
 def open_lock(path: Path) -> int:
     """Descriptor of a lock file, which is made if it is not there and never removed."""
     with _or_storage_failed("open", path):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        return disk.open_or_create(path)
 
 
 def rewrite_lock(descriptor: int, data: bytes, path: Path) -> None:
     """Say who holds a lock. In place and not synced: the words matter only while the holder lives."""
     with _or_storage_failed("write", path):
-        os.ftruncate(descriptor, 0)
-    write_at_start(descriptor, data, path)
+        disk.truncate(descriptor, 0)
+    write_at(descriptor, data, 0, path)
 
 
 # --- whole files ---------------------------------------------------------------------------------------------------
@@ -194,7 +189,7 @@ class NewFile:
         write(self._descriptor, data, self._path)
 
     def write_at_start(self, data: bytes) -> None:
-        write_at_start(self._descriptor, data, self._path)
+        write_at(self._descriptor, data, 0, self._path)
 
     def publish(self, name: str) -> bool:
         """Publish as `name`, durably. False where that name is taken: then nothing has changed."""
@@ -237,7 +232,7 @@ class NewFile:
 
 class NewFolder:
     """A folder that gets its name whole and synced, or never. As `NewFile`; the files in it are synced by who writes
-    them."""
+    them. Until then it is locked, so that what a killed process left can be told from what is being written."""
 
     def __init__(self, parent: Path) -> None:
         self._parent = parent
@@ -247,6 +242,9 @@ class NewFolder:
                 make_folder(self.path)
                 break
         self._exists = True
+        self._lock = _locked_folder(self.path)
+        if self._lock is None:
+            raise StorageFailed(f"{self.path}: was locked by another process as soon as it was made; try again")
 
     def __enter__(self) -> "NewFolder":
         return self
@@ -265,9 +263,31 @@ class NewFolder:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
         if self._exists:
             with contextlib.suppress(StorageFailed):
                 remove_folder(self.path)
+
+
+def _locked_folder(path: Path) -> int | None:
+    """The descriptor that holds the folder's lock, or None where another process holds it."""
+    with _or_storage_failed("open", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def abandoned(path: Path) -> bool:
+    """Whether no process is filling the folder `path`, which bears a temporary name."""
+    descriptor = _locked_folder(path)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
 
 
 def write_over(path: Path, data: bytes) -> None:
@@ -275,35 +295,3 @@ def write_over(path: Path, data: bytes) -> None:
     with NewFile(path.parent) as file:
         file.write(data)
         file.publish_over(path.name)
-
-
-# --- reading -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def opened_regular(path: Path, error: type[InputError]) -> Iterator[tuple[int, int]]:
-    """Descriptor and size of a regular file. Links, folders, pipes and devices are refused with `error`."""
-    try:
-        # Without O_NONBLOCK, opening a pipe would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as failure:
-        link = "; expected a regular file, found a symbolic link" if path.is_symlink() else ""
-        raise error(f"{path}: cannot be opened: {failure.strerror}{link}") from failure
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path}: expected a regular file, found something else; nothing was read")
-        yield descriptor, status.st_size
-    except OSError as failure:
-        raise error(f"{path}: cannot be read: {failure.strerror}; see to the disk") from failure
-    finally:
-        os.close(descriptor)
-
-
-def read_regular(path: Path, limit: int, error: type[InputError]) -> bytes:
-    """All bytes of a regular file of at most `limit` bytes; `error` otherwise."""
-    with opened_regular(path, error) as (descriptor, size), open(descriptor, "rb", closefd=False) as stream:
-        data = stream.read(limit + 1)
-        if len(data) > limit:
-            raise error(f"{path}: expected at most {limit} bytes, found {size}")
-        return data
