@@ -1,4 +1,4 @@
-"""The chronicle's format and how it is read and audited. Never writes; `chronicle_writer.py` does.
+"""The chronicle's format, line by line. Opens no file: `chronicle_audit.py` reads, `chronicle_writer.py` writes.
 
 `chronicle.jsonl` holds one line a step: a JSON object in UTF-8 and a line feed, without spaces but one run of them.
 
@@ -17,24 +17,26 @@
 5. the end offset of the line in `chronicle.jsonl` (u64, little-endian);
 6. the head: SHA-256(head before ‖ the line without the 16 characters of its timestamp). The head before line 1 is
    SHA-256("crh-train chronicle 1\\n" ‖ the run hash in hexadecimal), so that a chain fits one run only.
+
+`chronicle.sums` holds 32 bytes a line:
+
+7. SHA-256 of the whole line, timestamp included: with it a changed timestamp is found too. Nothing else depends on it,
+   and like the timestamps it differs from a run to its replay; a line without a good sum is a good line all the same.
 """
 
 import hashlib
 import json
 import math
-import os
 import struct
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from crh_train.errors import CorruptChronicle
-from crh_train.filesystem import opened_regular
 
 LINES_NAME = "chronicle.jsonl"
 CHAIN_NAME = "chronicle.chain"
+SUMS_NAME = "chronicle.sums"
 TAIL_NAME = "chronicle.tail"
 
 FIELDS = ("epoch", "batch", "loss", "coherence", "lr", "grad_norm", "timestamp", "step")
@@ -42,6 +44,7 @@ MAX_LINE_BYTES = 4096
 TIMESTAMP_WIDTH = 16
 MAX_TIMESTAMP = 1e9  # seconds, 31 years
 CHAIN_RECORD = struct.Struct("<Q32s")
+SUM_BYTES = 32
 
 _OVERFLOW = 2.0**128 - 2.0**103  # the smallest float64 that rounds to an infinite float32
 _NOT_FINITE = {"NaN": np.float32(np.nan), "Infinity": np.float32(np.inf), "-Infinity": np.float32(-np.inf)}
@@ -130,9 +133,7 @@ def parse_line(line: bytes, number: int) -> ChronicleRecord:
         if format_line(record, record.timestamp) != line:
             raise ValueError("is not the canonical text of its own values")
     except (ValueError, RecursionError, CorruptChronicle) as error:
-        raise CorruptChronicle(
-            f"{LINES_NAME} line {number}: {error}; the lines before it can be trusted as far as `crh-train verify` says"
-        ) from error
+        raise CorruptChronicle(f"{LINES_NAME} line {number}: {error}") from error
     return record
 
 
@@ -174,102 +175,6 @@ def chain_record(offset: ChronicleOffset) -> bytes:
     return CHAIN_RECORD.pack(offset.bytes, bytes.fromhex(offset.head))
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
-
-
-class ChronicleAudit(NamedTuple):
-    """What of a chronicle holds together, from the first line on."""
-
-    records: Sequence[ChronicleRecord]  # of the good lines
-    offsets: Sequence[ChronicleOffset]  # before the first line, then after each good line
-    problem: str | None  # what is wrong with the first line that is not good
-    torn: bool  # the problem is only that one of the files ends early, as after a crash between two syncs
-
-    @property
-    def good(self) -> ChronicleOffset:
-        """The place after the last good line."""
-        return self.offsets[-1]
-
-    def covers(self, offset: ChronicleOffset) -> bool:
-        """Whether `offset` is a place in the good part of this very chronicle."""
-        return offset.records < len(self.offsets) and self.offsets[offset.records] == offset
-
-
-def audit(folder: Path, run_hash: str) -> ChronicleAudit:
-    """Check every line of a run's chronicle against the format and the chain, up to the first that fails.
-
-    Raises `CorruptChronicle` only where a file is missing or not a regular file.
-    """
-    records: list[ChronicleRecord] = []
-    offsets = [genesis(run_hash)]
-    with (
-        # The chain is opened first: a line written meanwhile shows as a line without a record, never as a lost line.
-        opened_regular(folder / CHAIN_NAME, CorruptChronicle) as (chain_descriptor, _),
-        opened_regular(folder / LINES_NAME, CorruptChronicle) as (lines_descriptor, _),
-        os.fdopen(os.dup(chain_descriptor), "rb") as chain,
-        os.fdopen(os.dup(lines_descriptor), "rb") as lines,
-    ):
-        while True:
-            line = lines.readline(MAX_LINE_BYTES + 1)
-            found = chain.read(CHAIN_RECORD.size)
-            if not line and not found:
-                return ChronicleAudit(records, offsets, None, False)
-            problem, torn = _examine(line, found, offsets[-1], records, offsets)
-            if problem is not None:
-                return ChronicleAudit(records, offsets, problem, torn)
-
-
-def _examine(
-    line: bytes,
-    found: bytes,
-    before: ChronicleOffset,
-    records: list[ChronicleRecord],
-    offsets: list[ChronicleOffset],
-) -> tuple[str | None, bool]:
-    """Append a good line to `records` and `offsets`; otherwise what is wrong with it, and whether it is only torn."""
-    number = before.records + 1
-    if not line:
-        return f"{LINES_NAME} ends after line {before.records}, but {CHAIN_NAME} has a record of line {number}", True
-    if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
-        return f"{LINES_NAME} ends in the middle of line {number}", True
-    try:
-        record = parse_line(line, number)
-    except CorruptChronicle as error:
-        return str(error), False
-    if record.step != number:
-        return f"{LINES_NAME} line {number}: expected step {number}, found step {record.step}", False
-    if len(found) < CHAIN_RECORD.size:
-        return f"{CHAIN_NAME} ends before the record of line {number} is whole", True
-    after = next_offset(before, line)
-    if chain_record(after) != found:
-        return f"{LINES_NAME} line {number}: its content and its record in {CHAIN_NAME} disagree", False
-    records.append(record)
-    offsets.append(after)
-    return None, False
-
-
-def read_chronicle(folder: Path, run_hash: str) -> Sequence[ChronicleRecord]:
-    """All records of a run, fully checked. Raises `CorruptChronicle` with the first bad line."""
-    audited = audit(folder, run_hash)
-    if audited.problem is not None:
-        raise CorruptChronicle(
-            f"{folder}: {audited.problem}; the first {audited.good.records} lines are good. "
-            "`crh-train verify` says what else can be trusted"
-        )
-    return audited.records
-
-
-def read_tail(folder: Path) -> Sequence[ChronicleRecord]:
-    """The whole, well-formed lines that recovery set aside, oldest first: what an interrupted session had logged after
-    its last checkpoint. Empty where nothing was set aside. They are unchecked evidence, to compare with only."""
-    path = folder / TAIL_NAME
-    if not path.exists():
-        return []
-    records: list[ChronicleRecord] = []
-    with opened_regular(path, CorruptChronicle) as (descriptor, _), os.fdopen(os.dup(descriptor), "rb") as stream:
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            try:
-                records.append(parse_line(line, len(records) + 1))
-            except CorruptChronicle:
-                break
-    return records
+def line_sum(line: bytes) -> bytes:
+    """The line's record in `chronicle.sums`."""
+    return hashlib.sha256(line).digest()

@@ -11,7 +11,7 @@ from command_line import EPOCHS, STEPS_PER_EPOCH, copied, crh
 from conftest import Made
 
 from crh_train import checkpoint
-from crh_train.chronicle import audit
+from crh_train.chronicle_audit import audit
 from crh_train.run_store import RunFolder
 
 FIELDS = ["epoch", "batch", "loss", "coherence", "lr", "grad_norm", "timestamp", "step"]
@@ -57,7 +57,7 @@ def test_every_checkpoint_points_to_the_end_of_its_last_step(run: RunFolder) -> 
         assert offset.records == found.step == saved.name.step
         assert text[: offset.bytes].count(b"\n") == found.step
         assert text[: offset.bytes].endswith(f'"step":{found.step}}}\n'.encode())
-        assert audited.offsets[found.step].head == offset.head
+        assert audited.place(found.step).head == offset.head
 
 
 def test_the_last_line_of_a_finished_run_is_the_last_checkpoint_s(finished: RunFolder, interrupted: Made) -> None:
