@@ -5,9 +5,7 @@ converts to the schema's types; a configuration is data and can run no code, so 
 """
 
 import dataclasses
-import itertools
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -16,17 +14,20 @@ from typing import Any, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from crh_train.config import PARTS, SECTIONS, RunConfig, check_ranges, nearest
+from crh_train.configuration_files import MAX_INTERPOLATIONS, opened, stems
 from crh_train.errors import ConfigError
+from crh_train.overrides import expand_sweep as expand_sweep
+from crh_train.overrides import first_line, parse_overrides
+from crh_train.plain_yaml import interpolations
 
-_RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # a resolver's name may itself hold interpolations
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 can hold these
 _NOT_GIVEN = "???"  # OmegaConf's mark of a value that is still missing
 
 
@@ -45,25 +46,7 @@ def search_path(working_folder: Path) -> list[Path]:
 
 def choices(folders: Sequence[Path], group: str = "") -> list[str]:
     """Names that can stand for `group`, or after `conf=` where no group is given."""
-    names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
-    return sorted(names - {"base"})
-
-
-def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """The product of all comma-separated values in `overrides` (Hydra's grammar), in the order given.
-
-    One list of overrides for each run; without any sweep, one list. Raises `ConfigError` on bad grammar.
-    """
-    alternatives = []
-    for text, override in zip(overrides, _parse_overrides(overrides), strict=True):
-        if not override.is_sweep_override():
-            alternatives.append([text])
-            continue
-        try:
-            alternatives.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-        except HydraException as error:
-            raise ConfigError(f"{text!r} cannot be enumerated; list its values, as in KEY=A,B") from error
-    return [list(combination) for combination in itertools.product(*alternatives)]
+    return [name for name in stems(folders, group) if name != "base"]
 
 
 def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> RunConfig:
@@ -74,16 +57,21 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> Run
     """
     known = choices(folders)
     if name not in known:
-        raise ConfigError(f"conf={name} is unknown: {nearest(name, known)}")
-    parsed = _parse_overrides(overrides)
+        raise ConfigError(f"conf={name:.80} is unknown: {nearest(name, known)}")
+    parsed = parse_overrides(overrides)
     for text, override in zip(overrides, parsed, strict=True):
         _check_override(text, override, folders)
     picks = [text for text, override in zip(overrides, parsed, strict=True) if override.key_or_group in PARTS]
-    plain = _hydra(name, picks, folders)
+    picked = {override.key_or_group: str(override.value()) for override in parsed if override.key_or_group in PARTS}
+    files, interpolated = opened(name, picked, folders)
+    interpolated += sum(interpolations(text, "the command line") for text in overrides)
+    if interpolated > MAX_INTERPOLATIONS:
+        raise ConfigError(f"conf={name}: expected at most {MAX_INTERPOLATIONS} interpolations, found {interpolated}")
+    plain = _hydra(name, picks, files)
     for override in parsed:
         if override.key_or_group not in PARTS:
             _check_key(plain, override.key_or_group)
-    return parse(plain if len(picks) == len(overrides) else _hydra(name, overrides, folders))
+    return parse(plain if len(picks) == len(overrides) else _hydra(name, overrides, files))
 
 
 def parse(document: Mapping[str, Any]) -> RunConfig:
@@ -91,7 +79,7 @@ def parse(document: Mapping[str, Any]) -> RunConfig:
     expected = [*PARTS, *SECTIONS]
     for key in document:
         if key not in expected:
-            raise ConfigError(f"unknown key '{key}': {nearest(key, expected)}")
+            raise ConfigError(f"unknown key {key!r:.80}: {nearest(key, expected)}")
     parts = {}
     for key in expected:
         if key not in document or not isinstance(document[key], dict):
@@ -105,10 +93,10 @@ def parse(document: Mapping[str, Any]) -> RunConfig:
 def override_runtime(recorded: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The `runtime` section `recorded` with `overrides`, which may name no other section (`ConfigError`)."""
     changed = dict(recorded)
-    for text, override in zip(overrides, _parse_overrides(overrides), strict=True):
+    for text, override in zip(overrides, parse_overrides(overrides), strict=True):
         section, _, key = override.key_or_group.partition(".")
         if section != "runtime":
-            raise ConfigError(f"{text!r} would make another run; only runtime.KEY=VALUE can change here")
+            raise ConfigError(f"{text!r:.80} would make another run; only runtime.KEY=VALUE can change here")
         _check_override(text, override, [])
         _check_key({"runtime": changed}, override.key_or_group)
         changed[key] = override.value()
@@ -125,7 +113,7 @@ def part_schema(group: str, document: Mapping[str, Any]) -> type:
         raise ConfigError(f"{group}.name is missing: it says which {group} this is ({', '.join(PARTS[group])})")
     name = document["name"]
     if not isinstance(name, str):
-        raise ConfigError(f"{group}.name={name!r} must be text, one of: {', '.join(PARTS[group])}")
+        raise ConfigError(f"{group}.name={name!r:.80} must be text, one of: {', '.join(PARTS[group])}")
     if name in PARTS[group]:
         return PARTS[group][name]
     plugins = entry_points(group=f"crh_train.{group}")
@@ -134,30 +122,23 @@ def part_schema(group: str, document: Mapping[str, Any]) -> type:
         if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
             raise ConfigError(f"the installed {group} '{name}' has no dataclass `Config`")
         return schema
-    raise ConfigError(f"{group}.name={name!r} is unknown: {nearest(name, [*PARTS[group], *plugins.names])}")
-
-
-def _parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    parsed = []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except HydraException as error:
-            raise ConfigError(f"cannot read {text!r} as KEY=VALUE: {_first_line(error)}") from error
-    return parsed
+    raise ConfigError(f"{group}.name={name!r:.80} is unknown: {nearest(name, [*PARTS[group], *plugins.names])}")
 
 
 def _check_override(text: str, override: Override, folders: Sequence[Path]) -> None:
     if override.is_add() or override.is_delete() or override.is_force_add():
-        raise ConfigError(f"{text!r} adds or deletes a key; a configuration's keys are fixed, so give KEY=VALUE")
+        raise ConfigError(f"{text!r:.80} adds or deletes a key; a configuration's keys are fixed, so give KEY=VALUE")
     if override.is_sweep_override():
-        raise ConfigError(f"{text!r} gives several values; add -m to run each of them")
+        raise ConfigError(f"{text!r:.80} gives several values; add -m to run each of them")
+    if override.package is not None:
+        raise ConfigError(
+            f"{text!r:.80} names a package; a choice fills the section of its own group, so give KEY=VALUE"
+        )
     group = override.key_or_group
     if group in PARTS:
         pick, known = override.value(), choices(folders, group)
         if pick not in known:
-            raise ConfigError(f"{group}={pick} is unknown: {nearest(str(pick), known)}")
+            raise ConfigError(f"{group}={pick!s:.80} is unknown: {nearest(str(pick), known)}")
 
 
 def _check_key(document: Any, path: str) -> None:
@@ -168,36 +149,28 @@ def _check_key(document: Any, path: str) -> None:
             inside = ".".join(parts[:depth])
             known = [f"{inside}.{k}" if inside else str(k) for k in node] if isinstance(node, dict) else []
             hint = nearest(".".join(parts[: depth + 1]), known) if known else f"'{inside}' has no keys"
-            raise ConfigError(f"unknown key '{path}': {hint}")
+            raise ConfigError(f"unknown key {path!r:.80}: {hint:.400}")
         node = node[key]
     if isinstance(node, dict):
         raise ConfigError(f"'{path}' is a section, not a value; its keys: {', '.join(node)}")
 
 
-def _hydra(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
-    quoted = [str(folder.resolve()).replace("'", r"\'") for folder in folders]
-    searched = ", ".join(f"'file://{folder}'" for folder in quoted)
-    primary = next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
+def _hydra(name: str, overrides: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]:
+    """What Hydra composes of `files`, in a folder that holds nothing else."""
     try:
-        # Hydra looks for the configuration itself in one folder, and for the choices in it along the whole path.
         with tempfile.TemporaryDirectory() as alone:
-            shutil.copy(primary, alone)
+            for path, text in files.items():
+                copy = Path(alone, f"{path}.yaml")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(text.encode())
             with initialize_config_dir(version_base="1.3", config_dir=alone):
-                composed = hydra_compose(name, [f"hydra.searchpath=[{searched}]", *overrides])
-        raw = OmegaConf.to_container(composed, resolve=False)
-        _refuse_code(raw, "")
+                composed = hydra_compose(name, list(overrides))
+        _refuse_code(OmegaConf.to_container(composed, resolve=False), "")
         document = OmegaConf.to_container(composed, resolve=True)
-    except MissingConfigException as error:
-        group, _, pick = str(error.missing_cfg_file).rpartition("/")
-        known = choices(folders, group)
-        raise ConfigError(f"conf={name}: {group}={pick} is unknown: {nearest(pick, known)}") from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"conf={name}: {_first_line(error)}") from error
-    except MarkedYAMLError as error:
-        place = f"{Path(error.problem_mark.name).name}, line {error.problem_mark.line + 1}"
-        raise ConfigError(f"conf={name}: {place}: {error.problem}") from error
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"conf={name} cannot be read as YAML: {_first_line(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"conf={name}: an interpolation leads back to itself; write the value out") from error
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"conf={name}: {first_line(error)}") from error
     assert isinstance(document, dict)
     return {str(key): value for key, value in document.items()}
 
@@ -206,20 +179,20 @@ def _refuse_code(node: Any, path: str) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "_target_":
-                raise ConfigError(f"{path}_target_ is refused: a configuration is data and cannot run code")
+                raise ConfigError(f"{path:.80}_target_ is refused: a configuration is data and cannot run code")
             _refuse_code(value, f"{path}{key}.")
     elif isinstance(node, list):
         for value in node:
             _refuse_code(value, path)
-    elif isinstance(node, str) and _RESOLVER.search(node):
-        raise ConfigError(f"{path.rstrip('.')}={node!r} is refused: resolvers reach outside the configuration")
+    elif isinstance(node, str):
+        interpolations(node, f"{path.rstrip('.'):.80}")
 
 
 def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
     fields = [spec.name for spec in dataclasses.fields(schema)]
     for key in document:
         if key not in fields:
-            raise ConfigError(f"unknown key '{path}.{key}': {nearest(str(key), fields)}")
+            raise ConfigError(f"unknown key {f'{path}.{key}'!r:.80}: {nearest(str(key), fields)}")
     for key in fields:
         if key not in document:
             raise ConfigError(f"{path}.{key} is missing; every choice is written out in conf/{path}/*.yaml")
@@ -227,14 +200,15 @@ def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
     for key in fields:
         if types[key] in (str, str | None) and not isinstance(document[key], str | None):
             # A folder named 2024_01 would silently become 202401.
-            raise ConfigError(f"{path}.{key}={document[key]!r} must be text; quote it: {path}.{key}=\"'TEXT'\"")
+            raise ConfigError(f"{path}.{key}={document[key]!r:.80} must be text; quote it: {path}.{key}=\"'TEXT'\"")
+        _check_value(document[key], f"{path}.{key}")
         typed = OmegaConf.structured(schema)
         OmegaConf.set_readonly(typed, False)
         try:
             typed[key] = document[key]
             value = OmegaConf.to_container(typed)[key]  # type: ignore[index, call-overload]
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{path}.{key}={document[key]!r}: {_first_line(error)}") from error
+            raise ConfigError(f"{path}.{key}={document[key]!r:.80}: {first_line(error)}") from error
         if value == _NOT_GIVEN:
             raise ConfigError(f"{path}.{key} has no value; add {path}.{key}=VALUE")
         values[key] = value
@@ -243,8 +217,12 @@ def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
     return part
 
 
-def _first_line(error: Exception) -> str:
-    """Its first line, and the next where that one only announces it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    end = next((number for number, line in enumerate(lines, start=1) if not line.endswith(":")), len(lines))
-    return " ".join(lines[:end]) if lines else type(error).__name__
+def _check_value(value: Any, where: str) -> None:
+    """Raise `ConfigError` for what no field of a schema could hold, whatever its type."""
+    if isinstance(value, list):
+        for element in value:
+            _check_value(element, where)
+    elif isinstance(value, int) and abs(value) >= 2**64:
+        raise ConfigError(f"{where} must be a number of 64 bits, got one of {value.bit_length()}")
+    elif isinstance(value, str) and ("${" in value or _NO_TEXT.search(value)):
+        raise ConfigError(f"{where}={value!r:.80} must be plain text, without '${{' and NUL, in UTF-8")
