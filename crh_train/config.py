@@ -280,6 +280,8 @@ class RuntimeConfig:
     coordinator: str | None  # HOST:PORT at which process 0 awaits the others
     threads: int = _at_least(0)  # of XLA on the CPU; 0: as many as the process may use
     checkpoint_every: int = _at_least(1)  # epochs
+    keep: int | None = _at_least(2)  # checkpoints, the best and the newest; null: all
+    retention_days: float | None = _at_least(0.0)  # after which `crh-train gc` thins the checkpoints; null: never
     progress: bool
     data_root: str | None  # the folder of data=nifti
     cache: str | None  # prepared arrays; null: the user's cache folder
@@ -350,6 +352,8 @@ def check_ranges(part: Any, path: str) -> None:
 
 
 def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:
+    if value is None:  # only where the schema's type allows it
+        return
     if isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT32:  # nan compares false
         raise ConfigError(f"{where} must be a finite float32 number, got {value}")
     if "choices" in allowed and value not in allowed["choices"]:

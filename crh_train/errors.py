@@ -15,7 +15,8 @@
     │   ├── DataError                     a data source: missing, unreadable, changed
     │   ├── CorruptCheckpoint
     │   ├── CorruptChronicle
-    │   └── CorruptRun                    a run's other files (config, manifest, environment, reports)
+    │   ├── CorruptRun                    a run's other files (config, manifest, environment, reports)
+    │   └── KeyRefused                    a file does not hold the key that was asked for
     ├── StorageFailed                 3   the disk refused a write: full, read-only, failing
     ├── Interrupted                 130   stopped by a signal after a finished step
     └── ProcessFailed                 –   another process of the same run ended; with the code that it ended with
@@ -85,6 +86,10 @@ class CorruptChronicle(InputError):
 
 
 class CorruptRun(InputError):
+    pass
+
+
+class KeyRefused(InputError):
     pass
 
 

@@ -1,5 +1,5 @@
-"""One run on disk: its files, who may write to them, in which order they come to be, and how a crash is mended.
-Knows nothing of training or of JAX.
+"""One run on disk: its files, who may write to them, and in which order they come to be. How a crash is mended stands
+in `recovery.py`. Knows nothing of training or of JAX.
 
     runs/<first 16 digits of the run hash>/
       run.json          canonical JSON {config_hash, dataset_state, seed, semantics_version}; its SHA-256: the run hash
@@ -8,8 +8,11 @@ Knows nothing of training or of JAX.
       environment.json  {"sessions": […], "sha256": of the canonical JSON of the sessions}; grows with each resume
       program.json      canonical JSON; its SHA-256 stands in each session, as "program"
       program/          what the steps ran, one file a function (archive.py); their SHA-256 stand in program.json
-      chronicle.jsonl, chronicle.chain    (chronicle.py); chronicle.tail: what recovery set aside
+      chronicle.jsonl, chronicle.chain, chronicle.sums    (chronicle.py); chronicle.tail: what recovery set aside
       checkpoints/      (checkpoint.py); `….chk.damaged`: what recovery set aside
+      removed.json      {"removed": [file names of checkpoints], "sha256": of that list's canonical JSON}, where
+                        `runtime.keep` or `crh-train gc` removed some
+      signatures/       (statement.py), where somebody signed the finished run
       reports/          SHA256SUMS comes last and makes the run a finished one
       .lock             locked with flock by the one writer, never removed; holds its process id
 
@@ -17,51 +20,56 @@ What is acknowledged as saved was written in this order: chronicle lines and cha
 temporary name and synced; renamed without replacing; its folder synced.
 """
 
-import contextlib
-import fcntl
-import json
 import os
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crh_train import checkpoint, chronicle_writer, filesystem
+from crh_train import checkpoint, filesystem, plain_json, run_lock
 from crh_train.checkpoint import Checkpoint
 from crh_train.checkpoint_header import CheckpointName, parse_name
-from crh_train.chronicle import (
-    CHAIN_NAME,
-    CHAIN_RECORD,
-    LINES_NAME,
-    ChronicleAudit,
-    ChronicleRecord,
-    audit,
-    genesis,
-    read_chronicle,
-)
+from crh_train.chronicle import LINES_NAME, ChronicleRecord
+from crh_train.chronicle_audit import ChronicleAudit, read_chronicle
 from crh_train.digest import canonical_json, digest_bytes, digest_json
-from crh_train.errors import (
-    CorruptCheckpoint,
-    CorruptChronicle,
-    CorruptRun,
-    RunBusy,
-    UsageError,
-)
+from crh_train.errors import CorruptRun, UsageError
+from crh_train.regular_file import read_regular
+from crh_train.shape import Shape, misfit
 
 NAME_DIGITS = 16
 DEFAULT_ROOT = Path("runs")
 SUMS_NAME = "SHA256SUMS"
+REMOVED_NAME = "removed.json"
+SIGNATURES_NAME = "signatures"
 RUN_KEYS = ("config_hash", "dataset_state", "seed", "semantics_version")
 MAX_DOCUMENT_BYTES = 256 << 20  # a manifest of a million files
 DAMAGED_SUFFIX = ".damaged"
 PROGRAM_SUFFIX = ".exported"
 
+_RUN = {"config_hash": str, "dataset_state": str, "seed": int, "semantics_version": int}
+_CONFIG = {"config": {"engine": dict, ...: dict}, "optimizer": object, "scheduler": object}
+_MANIFEST = {
+    "files": [{"name": str, "sha256": str}],
+    "preprocessing": dict,
+    "samples": [{"id": str, "volume": str, "split": str, "first_slice": int}],
+    "source": str,
+    "volumes": [{"id": str, ...: object}],
+}
+_SESSION = {
+    "command": {"conf": str, "overrides": [str]},
+    "fingerprint": {"threads": int, ...: object},
+    "first_step": int,
+    "program": str,
+    "runtime": dict,
+    "version": str,
+}
+_ENVIRONMENT = {"sessions": [_SESSION], "sha256": str}
+_PROGRAM = {"functions": {...: {"sha256": str, ...: object}}, ...: object}
+_REMOVED = {"removed": [str], "sha256": str}
 _FUNCTION_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _REPORT_NAME = re.compile(r"reports/[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
-_LOCK_TRIES = 10
-_LOCK_PAUSE = 0.02  # seconds; `status` holds the lock for a moment, which must not look like a writer
 
 
 class StoredCheckpoint(NamedTuple):
@@ -98,13 +106,6 @@ class StoredProgram(NamedTuple):
         return digest_json(self.document)
 
 
-class Recovered(NamedTuple):
-    """Where a run can go on."""
-
-    checkpoint: Checkpoint | None  # the newest good one; None: from the start
-    notes: tuple[str, ...]  # what was skipped or set aside, in words
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """One run on disk. Whatever is read is checked against the hash that names it; `CorruptRun` names the file."""
@@ -131,16 +132,16 @@ class RunFolder:
     def run_document(self) -> dict[str, Any]:
         """`{config_hash, dataset_state, seed, semantics_version}`."""
         data = self._run_json()
-        document = _parsed(self.path / "run.json", data)
-        if not isinstance(document, dict) or tuple(document) != RUN_KEYS or _canonical(document) != data:
+        document = _parsed(self.path / "run.json", data, _RUN)
+        if _canonical(document) != data:
             raise CorruptRun(f"{self.path / 'run.json'}: expected canonical JSON of the keys {', '.join(RUN_KEYS)}")
         return document
 
-    def config_document(self) -> Any:
-        return self._hashed_document("config.json", self.run_document()["config_hash"])
+    def config_document(self) -> dict[str, Any]:
+        return self._hashed_document("config.json", self.run_document()["config_hash"], _CONFIG)
 
-    def manifest(self) -> Any:
-        return self._hashed_document("manifest.json", self.run_document()["dataset_state"])
+    def manifest(self) -> dict[str, Any]:
+        return self._hashed_document("manifest.json", self.run_document()["dataset_state"], _MANIFEST)
 
     def identity(self) -> Identity:
         return Identity(self.config_document(), self.manifest(), self.run_document())
@@ -148,32 +149,26 @@ class RunFolder:
     def sessions(self) -> list[dict[str, Any]]:
         """What `environment.json` holds of each session, the first one first."""
         path = self.path / "environment.json"
-        document = _parsed(path, filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun))
-        if not isinstance(document, dict) or sorted(document) != ["sessions", "sha256"]:
-            raise CorruptRun(f"{path}: expected the keys sessions, sha256")
-        sessions: list[dict[str, Any]] = document["sessions"]
+        data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+        sessions: list[dict[str, Any]] = _parsed(path, data, _ENVIRONMENT)["sessions"]
         canonical = _canonical(sessions)
-        if not sessions or canonical is None or document["sha256"] != digest_bytes(canonical):
+        if not sessions or canonical is None or data != environment_bytes(sessions):
             raise CorruptRun(f"{path}: the sessions do not have their SHA-256; restore the file from a copy")
         return sessions
 
     def program_document(self) -> dict[str, Any]:
         """`program.json`: what it says of each archived function."""
-        path, session = self.path / "program.json", self.sessions()[0]
-        if "program" not in session:
-            raise CorruptRun(f"{self.path / 'environment.json'}: expected the program of the first session, found none")
-        document = self._hashed_document("program.json", session["program"], "environment.json")
-        if not isinstance(document, dict) or "functions" not in document:
-            raise CorruptRun(f"{path}: expected the functions of a program")
-        for name, function in document["functions"].items():
-            if not _FUNCTION_NAME.fullmatch(name) or "sha256" not in function:
-                raise CorruptRun(f"{path}: expected a plain name and a SHA-256 of each function, found {name!r}")
+        stated = self.sessions()[0]["program"]
+        document = self._hashed_document("program.json", stated, _PROGRAM, "environment.json")
+        for name in document["functions"]:
+            if not _FUNCTION_NAME.fullmatch(name):
+                raise CorruptRun(f"{self.path / 'program.json'}: expected plain names of functions, found {name!r:.80}")
         return document
 
     def program_file(self, name: str) -> bytes:
         """The archived function `name`, which `program.json` lists."""
         path = self.path / program_path(name)
-        data = filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+        data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
         expected = self.program_document()["functions"][name]["sha256"]
         if (found := digest_bytes(data)) != expected:
             raise CorruptRun(
@@ -188,7 +183,7 @@ class RunFolder:
 
     def _run_json(self) -> bytes:
         path = self.path / "run.json"
-        data = filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+        data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
         if not digest_bytes(data).startswith(self.name):
             raise CorruptRun(
                 f"{path}: expected the SHA-256 to begin {self.name}, as the folder's name does, found "
@@ -196,15 +191,15 @@ class RunFolder:
             )
         return data
 
-    def _hashed_document(self, name: str, expected: str, stated_in: str = "run.json") -> Any:
+    def _hashed_document(self, name: str, expected: str, shape: Shape, stated_in: str = "run.json") -> dict[str, Any]:
         path = self.path / name
-        data = filesystem.read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+        data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
         if (found := digest_bytes(data)) != expected:
             raise CorruptRun(
                 f"{path}: expected the SHA-256 {expected}, which {stated_in} states, found {found}; "
                 "restore the file from a copy"
             )
-        return _parsed(path, data)
+        return _parsed(path, data, shape)
 
     # --- state ---
 
@@ -215,9 +210,14 @@ class RunFolder:
     @property
     def status(self) -> str:
         """`running` (a process writes to it now), `finished`, or `unfinished`."""
-        if self._locked():
+        if run_lock.is_locked(self.path / ".lock"):
             return "running"
         return "finished" if self.finished else "unfinished"
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no step of it was logged."""
+        return (self.path / LINES_NAME).stat().st_size == 0
 
     def chronicle(self) -> Sequence[ChronicleRecord]:
         """Every line, checked against the chain. Raises `CorruptChronicle`."""
@@ -229,21 +229,21 @@ class RunFolder:
         found = [(parsed, name) for name in listed(folder) if (parsed := parse_name(name)) is not None]
         return [StoredCheckpoint(folder / name, parsed) for parsed, name in sorted(found)]
 
-    def newest_good_checkpoint(self) -> Recovered:
-        """The newest checkpoint that is whole, belongs to this run, and whose part of the chronicle is whole."""
-        notes: list[str] = []
-        audited = audit(self.path, self.run_hash)
-        for stored in reversed(self.checkpoints()):
-            try:
-                good = checkpoint.read(stored.path)
-            except CorruptCheckpoint as error:
-                notes.append(f"skipped: {error}")
-                continue
-            problems = self.disagreements(good, audited)
-            if not problems:
-                return Recovered(good, tuple(notes))
-            notes.append(f"skipped {stored.path}: {'; '.join(problems)}")
-        return Recovered(None, tuple(notes))
+    def removed(self) -> list[CheckpointName]:
+        """The checkpoints that were removed to save space, the oldest first. A name may be there all the same: it is
+        written down here before the file goes."""
+        path = self.path / REMOVED_NAME
+        if not path.exists():
+            return []
+        data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
+        names = _parsed(path, data, _REMOVED)["removed"]
+        if data != _removed_bytes(names):
+            raise CorruptRun(f"{path}: the list does not have its SHA-256; restore the file from a copy")
+        parsed = [parse_name(name) for name in names]
+        found = [name for name in parsed if name is not None]
+        if len(found) != len(parsed) or found != sorted(set(found)):
+            raise CorruptRun(f"{path}: expected the names of checkpoints in the order of training")
+        return found
 
     def disagreements(self, found: Checkpoint, audited: ChronicleAudit) -> list[str]:
         """In words, where a checkpoint contradicts this run's identity or chronicle; empty where it does not."""
@@ -274,61 +274,16 @@ class RunFolder:
 
     # --- writing; the caller holds the lock ---
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Be the only writer. Raises `RunBusy` naming the process that is."""
-        descriptor = filesystem.open_lock(self.path / ".lock")
-        try:
-            for attempt in range(_LOCK_TRIES):
-                if _try_flock(descriptor, fcntl.LOCK_EX):
-                    break
-                if attempt == _LOCK_TRIES - 1:
-                    holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                    raise RunBusy(f"run {self.name}: process {holder} is writing to it; wait for its end or stop it")
-                time.sleep(_LOCK_PAUSE)
-            filesystem.rewrite_lock(descriptor, f"{os.getpid()}\n".encode(), self.path / ".lock")
-            yield
-        finally:
-            os.close(descriptor)
+        return run_lock.locked(self.path / ".lock", self.name)
 
-    def _locked(self) -> bool:
-        path = self.path / ".lock"
-        if not path.exists():  # a copy of a run, made without it
-            return False
-        with filesystem.opened_regular(path, CorruptRun) as (descriptor, _):
-            return not _try_flock(descriptor, fcntl.LOCK_SH)
-
-    def recover(self) -> Recovered:
-        """Make the run fit to go on after any crash: remove unfinished files, cut the chronicle back to the newest good
-        checkpoint (the tail goes to `chronicle.tail`), and set checkpoints aside that cannot be used.
-
-        Can itself be interrupted and done again. Raises `CorruptRun` where there are checkpoints and none can be used.
-        """
-        for folder in (self.path, self.path / "checkpoints", self.path / "reports"):
-            for name in listed(folder):
-                if name.startswith(filesystem.TEMPORARY_PREFIX):
-                    filesystem.remove(folder / name)
-        recovered = self.newest_good_checkpoint()
-        found = recovered.checkpoint
-        if found is None and recovered.notes:
-            raise CorruptRun(
-                f"run {self.name}: none of its {len(recovered.notes)} checkpoints can be used; to start from the "
-                f"beginning, move {self.path / 'checkpoints'} away and make an empty one. {' | '.join(recovered.notes)}"
-            )
-        offset = genesis(self.run_hash) if found is None else found.chronicle_offset
-        notes = list(recovered.notes)
-        for stored in self.checkpoints():
-            if found is not None and stored.name.step > found.step:
-                filesystem.replace(stored.path, stored.path.with_name(stored.path.name + DAMAGED_SUFFIX))
-                notes.append(f"set aside: {stored.path.name}{DAMAGED_SUFFIX}")
-        filesystem.fsync_folder(self.path / "checkpoints")
-        if tail := chronicle_writer.truncate_to(self.path, offset):
-            notes.append(f"set aside: {tail} bytes of the chronicle after step {offset.records}, in chronicle.tail")
-        return Recovered(found, tuple(notes))
-
-    def save_checkpoint(self, state: Checkpoint) -> Path:
+    def save_checkpoint(self, state: Checkpoint) -> StoredCheckpoint:
         """Publish a checkpoint, as `checkpoint.write`. The chronicle MUST have been synced up to its offset."""
-        return checkpoint.write(self.path / "checkpoints", state)
+        path = checkpoint.write(self.path / "checkpoints", state)
+        name = parse_name(path.name)
+        assert name is not None
+        return StoredCheckpoint(path, name)
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Append to `environment.json`, atomically."""
@@ -343,21 +298,30 @@ class RunFolder:
             raise UsageError(f"expected a plain file name under reports/, got {relative_name!r}; nothing was written")
         filesystem.write_over(self.path / relative_name, data)
 
-    def copy_prefix(self, target: "RunFolder", until: Checkpoint) -> None:
-        """Fill the empty chronicle of `target` with this run's lines up to `until`, so that a segment can be run."""
-        sizes = {
-            LINES_NAME: until.chronicle_offset.bytes,
-            CHAIN_NAME: until.chronicle_offset.records * CHAIN_RECORD.size,
-        }
-        for name, size in sizes.items():
-            with filesystem.opened_regular(self.path / name, CorruptChronicle) as (descriptor, _):
-                filesystem.write_over(target.path / name, os.pread(descriptor, size, 0))
+    def confirm_finished(self) -> None:
+        """Make durable that the run is finished: its process may have been killed before that was."""
+        filesystem.fsync_folder(self.path / "reports")
+
+    def remove_checkpoints(self, names: Sequence[CheckpointName]) -> None:
+        """Remove checkpoints to save space. Each is written down in `removed.json` first, so that none is missed."""
+        if names:
+            self.write_removed({*self.removed(), *names})
+            for name in names:
+                filesystem.remove(self.path / "checkpoints" / name.text)
+            filesystem.fsync_folder(self.path / "checkpoints")
+
+    def write_removed(self, names: Collection[CheckpointName]) -> None:
+        filesystem.write_over(self.path / REMOVED_NAME, _removed_bytes([name.text for name in sorted(names)]))
 
 
 def listed(folder: Path) -> Sequence[str]:
-    """The names in a run's folder, sorted."""
+    """The names in a run's folder, sorted. A link to a folder is refused: what it points to is no part of the run."""
     try:
-        return sorted(os.listdir(folder))
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return sorted(os.listdir(descriptor))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise CorruptRun(f"{folder}: cannot be listed: {error.strerror}; restore the folder") from error
 
@@ -372,11 +336,18 @@ def environment_bytes(sessions: Sequence[Mapping[str, Any]]) -> bytes:
     return canonical_json({"sessions": list(sessions), "sha256": digest_json(list(sessions))})
 
 
-def _parsed(path: Path, data: bytes) -> Any:
+def _removed_bytes(names: Sequence[Any]) -> bytes:
+    return canonical_json({"removed": list(names), "sha256": digest_json(list(names))})
+
+
+def _parsed(path: Path, data: bytes, shape: Shape) -> dict[str, Any]:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document: dict[str, Any] = plain_json.parse(data)
+    except ValueError as error:
         raise CorruptRun(f"{path}: expected JSON: {error}; restore the file from a copy") from error
+    if (message := misfit(document, shape)) is not None:
+        raise CorruptRun(f"{path}: {message}; restore the file from a copy")
+    return document
 
 
 def _canonical(document: Any) -> bytes | None:
@@ -385,11 +356,3 @@ def _canonical(document: Any) -> bytes | None:
         return canonical_json(document)
     except (ValueError, RecursionError):
         return None
-
-
-def _try_flock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

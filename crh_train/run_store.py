@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crh_train import chronicle_writer, filesystem
+from crh_train import chronicle_writer, filesystem, plain_json
 from crh_train.digest import canonical_json, digest_bytes
-from crh_train.errors import CorruptRun, RunNotFound
+from crh_train.errors import CorruptRun, RunNotFound, UsageError
 from crh_train.run_folder import NAME_DIGITS, RUN_KEYS, RunFolder, StoredProgram, environment_bytes, program_path
 
 __all__ = ["RunFolder", "RunStore"]
@@ -64,10 +64,14 @@ class RunStore:
                 f"expected a program of the functions {', '.join(stated)} with the SHA-256 that the first session and "
                 f"its document state, got {', '.join(program.files)}; nothing was written"
             )
+        for name, data in files.items():
+            _expect_readable(name, data)
         run_hash = digest_bytes(files["run.json"])
         if (existing := self.get(run_hash)) is not None:
             return existing
         filesystem.make_folders(self.root)
+        if not self.list():  # its name may not be durable, where a process was killed that had just made it
+            filesystem.fsync_folder(self.root.absolute().parent)
         with filesystem.NewFolder(self.root) as folder:
             for name in ("checkpoints", "program", "reports"):
                 filesystem.make_folder(folder.path / name)
@@ -110,11 +114,26 @@ class RunStore:
 
     def list(self) -> Sequence[RunFolder]:
         """All runs, by name. A store that does not exist has none."""
+        return [RunFolder(self.root / name) for name in self._folders() if _FOLDER_NAME.fullmatch(name)]
+
+    def unfinished(self) -> Sequence[Path]:
+        """Folders in which a run is being made, or was when its process was killed."""
+        return [self.root / name for name in self._folders() if name.startswith(filesystem.TEMPORARY_PREFIX)]
+
+    def _folders(self) -> Sequence[str]:
         try:
             with os.scandir(self.root) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise RunNotFound(f"{self.root}: cannot be listed: {error.strerror}; give the right --runs") from error
-        return [RunFolder(self.root / name) for name in sorted(names) if _FOLDER_NAME.fullmatch(name)]
+
+
+def _expect_readable(name: str, data: bytes) -> None:
+    """Refuse to write a document that the limits on hostile ones would keep us from reading."""
+    if name.endswith(".json"):
+        try:
+            plain_json.parse(data)
+        except ValueError as error:
+            raise UsageError(f"{name} of {len(data)} bytes cannot be stored: {error}; nothing was written") from error

@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from crh_train.chronicle import LINES_NAME, audit
+from crh_train.chronicle import LINES_NAME
+from crh_train.chronicle_audit import audit
 from crh_train.errors import CorruptRun
-from crh_train.filesystem import read_regular
+from crh_train.regular_file import read_regular
 from crh_train.run_folder import MAX_DOCUMENT_BYTES, RunFolder
 
 
@@ -13,7 +14,7 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
     """What is known of a run, as JSON. Numbers of the result are null until it is finished."""
     run, session = folder.run_document(), folder.sessions()[0]
     audited = audit(folder.path, folder.run_hash)
-    last = audited.records[-1] if audited.records else None
+    last = audited.last
     stored = folder.checkpoints()
     return {
         "run": folder.name,

@@ -19,13 +19,26 @@ from crh_train.run_folder import StoredProgram
 from crh_train.run_store import RunFolder, RunStore
 
 RUN_HASH = "ab" * 32
-CONFIG = {"config": {"engine": {"epochs": 3}}, "name": "sample"}
-MANIFEST = {"files": [{"name": "template", "sha256": "cd" * 32}]}
+CONFIG = {"config": {"engine": {"epochs": 3}}, "optimizer": {"name": "sample"}, "scheduler": {"name": "sample"}}
+MANIFEST = {
+    "files": [{"name": "template", "sha256": "cd" * 32}],
+    "preprocessing": {},
+    "samples": [{"id": "template/axial/000", "volume": "template", "split": "train", "first_slice": 0}],
+    "source": "sample",
+    "volumes": [{"id": "template"}],
+}
 FILES = {"init": b"the first state", "step": b"the next state"}
 PROGRAM = StoredProgram(
     {"format": 1, "functions": {name: {"sha256": digest_bytes(data)} for name, data in FILES.items()}}, FILES
 )
-SESSION = {"command": {"conf": "sample", "overrides": []}, "program": PROGRAM.digest, "version": "0.1.0"}
+SESSION: dict[str, Any] = {
+    "command": {"conf": "sample", "overrides": []},
+    "fingerprint": {"threads": 4},
+    "first_step": 0,
+    "program": PROGRAM.digest,
+    "runtime": {"keep": None, "retention_days": None},
+    "version": "0.1.0",
+}
 STEPS_PER_EPOCH = 2
 
 
@@ -68,6 +81,7 @@ def append_steps(folder: Path, offset: ChronicleOffset, first: int, last: int) -
     with ChronicleWriter(folder, offset) as writer:
         for step in range(first, last + 1):
             writer.append(make_record(step), make_record(step).timestamp)
+        writer.flush()
         writer.sync()
         return writer.offset()
 
@@ -81,8 +95,10 @@ def make_run_document(seed: int = 7) -> dict[str, Any]:
     }
 
 
-def create_run(root: Path, seed: int = 7) -> RunFolder:
-    return RunStore(root).create(make_run_document(seed), CONFIG, MANIFEST, SESSION, PROGRAM)
+def create_run(root: Path, seed: int = 7, **runtime: Any) -> RunFolder:
+    """A new run; `runtime` is what its session says of how it runs."""
+    session = {**SESSION, "runtime": {**SESSION["runtime"], **runtime}}
+    return RunStore(root).create(make_run_document(seed), CONFIG, MANIFEST, session, PROGRAM)
 
 
 def train(folder: RunFolder, epochs: int) -> None:
@@ -111,6 +127,15 @@ def finish(folder: RunFolder) -> None:
         folder.publish(f"reports/{name}", data)
     sums = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in reports.items())
     folder.publish("reports/SHA256SUMS", sums.encode())
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    """Every file below `path` but locks, by its relative path."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != ".lock"
+    }
 
 
 def flip(path: Path, position: int, bit: int = 0) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_samples import MANIFEST, PROGRAM
+from store_samples import MANIFEST, PROGRAM, SESSION
 from training_samples import configured
 
 from crh_train import SEMANTICS_VERSION
@@ -25,11 +25,11 @@ def made() -> RunConfig:
 def session(threads: int, **runtime: Any) -> dict[str, Any]:
     """One that found `threads` threads on its machine."""
     asked = {**dataclasses.asdict(made().runtime), **runtime}
-    return {"runtime": asked, "fingerprint": {"threads": threads}, "program": PROGRAM.digest, "version": "0.0.9"}
+    return {**SESSION, "runtime": asked, "fingerprint": {"threads": threads}, "version": "0.0.9"}
 
 
 def stored(root: Path, semantics: int = SEMANTICS_VERSION) -> RunFolder:
-    document = {"config": semantic(made())}
+    document = {"config": semantic(made()), "optimizer": {}, "scheduler": {}}
     run = {
         "config_hash": digest_json(document),
         "dataset_state": digest_json(MANIFEST),

@@ -10,12 +10,14 @@ import sys
 import typer
 
 from crh_train.cli.doctor import doctor
+from crh_train.cli.gc import gc
 from crh_train.cli.listing import list_runs
 from crh_train.cli.output import EXIT_CODES
 from crh_train.cli.replay import replay
 from crh_train.cli.resume import resume
 from crh_train.cli.run import run
 from crh_train.cli.show import show
+from crh_train.cli.sign import sign
 from crh_train.cli.verify import verify
 
 app = typer.Typer(
@@ -28,9 +30,11 @@ app = typer.Typer(
 app.command("run", epilog=EXIT_CODES)(run)
 app.command("replay", epilog=EXIT_CODES)(replay)
 app.command("verify", epilog=EXIT_CODES)(verify)
+app.command("sign", epilog=EXIT_CODES)(sign)
 app.command("resume", epilog=EXIT_CODES)(resume)
 app.command("list", epilog=EXIT_CODES)(list_runs)
 app.command("show", epilog=EXIT_CODES)(show)
+app.command("gc", epilog=EXIT_CODES)(gc)
 app.command("doctor", epilog=EXIT_CODES)(doctor)
 
 

@@ -1,0 +1,51 @@
+"""`crh-train gc`: remove what is not needed any more."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
+
+LISTED = 20
+
+
+@command
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    keep: Annotated[
+        int | None, typer.Option(min=2, help="Checkpoints that stay of every run: the best and the newest.")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    json_output: JsonOption = False,
+) -> None:
+    """Remove what interrupted writes left, and checkpoints that may go.
+
+    Of a run whose `runtime.retention_days` are over, the best and the last checkpoint stay; with `--keep`, so many of
+    every run. Documents, program, chronicle and reports always stay, and so does all of a run that is running, damaged
+    or signed.
+    """
+    from crh_train import garbage
+    from crh_train.run_store import RunStore
+
+    found = (garbage.find if dry_run else garbage.remove)(RunStore(runs), keep, time.time())
+    total = sum(each.bytes for each in found.garbage)
+    if json_output:
+        listed = [{**each._asdict(), "path": str(each.path)} for each in found.garbage]
+        passed = [each._asdict() for each in found.passed]
+        emit({"removed": [] if dry_run else listed, "would_remove": listed if dry_run else [], "passed": passed})
+        return
+    for each in found.garbage[:LISTED]:
+        typer.echo(f"{each.path}  {_size(each.bytes)}  {each.reason}")
+    if len(found.garbage) > LISTED:
+        typer.echo(f"and {len(found.garbage) - LISTED} more; --json lists all")
+    for left in found.passed:
+        typer.echo(f"left: run {left.run} {left.reason}")
+    verb = "would remove" if dry_run else "removed"
+    typer.echo(f"{verb} {len(found.garbage)} files and folders, {_size(total)}")
+    following("crh-train gc" if dry_run and found.garbage else "crh-train list")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

@@ -1,0 +1,124 @@
+"""What in a store of runs is not needed any more: what interrupted writes left, and checkpoints that may go.
+
+The proof of a run (its documents, program, chronicle, reports, best and last checkpoint) always stays. A run that is
+being written to, that is damaged, or that somebody signed, is left as it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crh_train import filesystem, retention
+from crh_train.chronicle import LINES_NAME
+from crh_train.errors import CorruptRun, InputError, RunBusy
+from crh_train.run_folder import SIGNATURES_NAME, RunFolder, StoredCheckpoint, listed
+from crh_train.run_store import RunStore
+from crh_train.shape import misfit
+
+DAY = 86_400.0  # seconds
+
+
+class Garbage(NamedTuple):
+    """One thing that is not needed."""
+
+    path: Path
+    bytes: int
+    reason: str
+
+
+class Passed(NamedTuple):
+    """A run that is left as it is, though it may hold what is not needed."""
+
+    run: str
+    reason: str
+
+
+class Found(NamedTuple):
+    garbage: Sequence[Garbage]
+    passed: Sequence[Passed]
+
+
+def find(store: RunStore, keep: int | None, now: float) -> Found:
+    """What can be removed. Changes nothing.
+
+    Args:
+      keep: how many checkpoints stay of every run, at least two; None: all, but where the run's own retention period
+        is over: there the best and the last.
+      now: seconds since 1970. A run's age counts from its last chronicle line; one from the future is not old.
+    """
+    garbage, passed = list(_abandoned_folders(store)), []
+    for folder in store.list():
+        try:
+            if folder.status == "running":
+                passed.append(Passed(folder.name, "is being written to"))
+            else:
+                garbage += [*_unfinished_writes(folder), *_checkpoints(folder, keep, now)]
+        except InputError as error:
+            passed.append(Passed(folder.name, f"is damaged: {error}"))
+    return Found(garbage, passed)
+
+
+def remove(store: RunStore, keep: int | None, now: float) -> Found:
+    """Remove what `find` finds, each run's under its lock. Raises `StorageFailed`."""
+    removed, passed = list(_abandoned_folders(store)), []
+    for each in removed:
+        filesystem.remove_folder(each.path)
+    for folder in store.list():
+        try:
+            with folder.lock():
+                removed += _removed(folder, keep, now)
+        except RunBusy:
+            passed.append(Passed(folder.name, "is being written to"))
+        except InputError as error:
+            passed.append(Passed(folder.name, f"is damaged: {error}"))
+    return Found(removed, passed)
+
+
+def _removed(folder: RunFolder, keep: int | None, now: float) -> list[Garbage]:
+    checkpoints, unfinished = _checkpoints(folder, keep, now), list(_unfinished_writes(folder))
+    for each in unfinished:
+        filesystem.remove(each.path)
+    names = {stored.path: stored.name for stored in folder.checkpoints()}
+    folder.remove_checkpoints([names[each.path] for each in checkpoints])
+    return [*unfinished, *checkpoints]
+
+
+def _abandoned_folders(store: RunStore) -> Iterator[Garbage]:
+    for path in store.unfinished():
+        if filesystem.abandoned(path):
+            size = sum(file.lstat().st_size for file in path.rglob("*"))
+            yield Garbage(path, size, "a run that was not finished being made")
+
+
+def _unfinished_writes(folder: RunFolder) -> Iterator[Garbage]:
+    for inside in (folder.path, folder.path / "checkpoints", folder.path / "reports"):
+        for name in listed(inside):
+            if name.startswith(filesystem.TEMPORARY_PREFIX):
+                yield Garbage(inside / name, (inside / name).lstat().st_size, "a write that was not finished")
+
+
+def _checkpoints(folder: RunFolder, keep: int | None, now: float) -> list[Garbage]:
+    wanted, reason = _wanted(folder, keep, now)
+    if wanted is None or (folder.path / SIGNATURES_NAME).exists():
+        return []
+    stored = {each.name: each for each in folder.checkpoints()}
+    scored = retention.scores(folder.chronicle(), {name.step for name in stored})
+    return [_garbage(stored[name], reason) for name in retention.surplus([*stored], scored, wanted)]
+
+
+def _wanted(folder: RunFolder, keep: int | None, now: float) -> tuple[int | None, str]:
+    """How many checkpoints stay, or None for all, and why."""
+    if keep is not None:
+        return keep, f"neither the best nor among the newest of {keep}"
+    runtime = folder.sessions()[-1]["runtime"]
+    if (message := misfit(runtime, {"retention_days": object, ...: object})) is not None:
+        raise CorruptRun(f"{folder.path / 'environment.json'}: {message}")
+    days = runtime["retention_days"]
+    age = (now - (folder.path / LINES_NAME).stat().st_mtime) / DAY
+    if days is None or age < days:
+        return None, ""
+    return retention.SMALLEST_KEEP, f"neither the best nor the last, and older than runtime.retention_days={days:g}"
+
+
+def _garbage(stored: StoredCheckpoint, reason: str) -> Garbage:
+    return Garbage(stored.path, stored.path.stat().st_size, reason)
