@@ -34,10 +34,19 @@ from crh_train.digest import digest_bytes
 from crh_train.engine import TrainStep
 from crh_train.errors import CorruptRun, EnvironmentRefused
 from crh_train.run_folder import StoredProgram
+from crh_train.shape import misfit
 from crh_train.state import flatten, unflatten
 from crh_train.types import Batch, StepMetrics, TrainState
 
 FORMAT = 1
+_DOCUMENT = {
+    "format": int,
+    "functions": {...: {"arguments": list, "results": list, "sha256": str}},
+    "jax": str,
+    "leaves": [str],
+    "platforms": [str],
+    "steps_per_epoch": int,
+}
 
 Flat = Mapping[str, Any]
 """Name -> array, or its shape and dtype."""
@@ -54,6 +63,7 @@ class Functions(NamedTuple):
     """A program that was opened. Calling one of its functions compiles it."""
 
     init: Callable[[Array], TrainState]  # root key -> the state before the first step
+    place: Callable[[TrainState], TrainState]  # a state to where a step's results are
     train_step: TrainStep  # takes over the state's memory
     order: Callable[[Array, np.int32], Array]  # root key, epoch -> int32 [samples]
     prepare: Preparation
@@ -97,6 +107,8 @@ def open_program(stored: StoredProgram, placement: NamedSharding) -> Functions:
       CorruptRun: a file is no exported function, or the format is another one.
       EnvironmentRefused: the program was not made for what this machine computes on.
     """
+    if (message := misfit(stored.document, _DOCUMENT)) is not None:
+        raise CorruptRun(f"program.json: {message}")
     if stored.document["format"] != FORMAT:
         raise CorruptRun(f"program.json: expected format {FORMAT}, found {stored.document['format']}")
     here = export.default_export_platform()
@@ -121,6 +133,7 @@ def open_program(stored: StoredProgram, placement: NamedSharding) -> Functions:
 
     return Functions(
         init=jax.jit(init, out_shardings=placement),
+        place=jax.jit(lambda state: state, out_shardings=placement),
         train_step=jax.jit(train_step, donate_argnums=0, out_shardings=placement),
         order=jax.jit(order),
         prepare=_preparation(calls),

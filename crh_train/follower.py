@@ -8,6 +8,7 @@ from crh_train.errors import UsageError
 from crh_train.process_group import Group
 from crh_train.run_store import RunFolder
 from crh_train.session import open_config, program_of
+from crh_train.stop_signals import asked_to_stop
 from crh_train.training import build, first_state, open_recorded
 
 
@@ -37,7 +38,7 @@ def follow(config: RunConfig, group: Group, folder: RunFolder | None, source: bo
     span = Span(0 if start is None else start.step, told["last_step"], program.steps_per_epoch)
     state = first_state(program, start)
     agreed = distribution.agreement(config.runtime)
-    with hooks.stop_signals() as signalled:
+    with asked_to_stop() as signalled:
         guard = hooks.NanGuard(program.leaf_names)
         train(program.train_step, state, program.load, span, [guard], lambda: agreed(signalled()))
     return span

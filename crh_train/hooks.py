@@ -4,19 +4,19 @@ They are listed in that order: the guard first, so that no state that it refuses
 the checkpoint, whose offset points into it.
 """
 
-import signal
+import contextlib
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from crh_train.checkpoint_header import CheckpointName
 from crh_train.chronicle_writer import ChronicleWriter
 from crh_train.errors import Diverged
-from crh_train.state import HostState, to_host
+from crh_train.state import HostState, not_finite, to_host
 from crh_train.types import StepRecord, TrainState
 
 
@@ -55,14 +55,12 @@ class NanGuard(Silent):
         )
 
     def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
-        host = to_host(state)
-        for section, arrays in (("parameter", host.model_state), ("optimizer state", host.optimizer_state)):
-            for name in sorted(arrays):
-                if not np.all(np.isfinite(arrays[name])):
-                    raise Diverged(
-                        f"step {step}: {section} '{name}' is not finite, though the gradients up to it are; the state "
-                        "was not saved and the checkpoints before it are kept; lower engine.learning_rate"
-                    )
+        if (found := not_finite(to_host(state))) is not None:
+            section, name = found
+            raise Diverged(
+                f"step {step}: {section} '{name}' is not finite, though the gradients up to it are; the state was not "
+                "saved and the checkpoints before it are kept; lower engine.learning_rate"
+            )
 
 
 class Chronicle(Silent):
@@ -101,7 +99,7 @@ def progress_display(show: bool) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}"),
+        TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}  saved {task.fields[saved]}"),
         TimeRemainingColumn(),
         console=console,
         refresh_per_second=4,
@@ -110,27 +108,21 @@ def progress_display(show: bool) -> Progress:
 
 
 class ProgressBar(Silent):
-    """Shows step, loss and learning rate on `display`."""
+    """Shows step, loss, learning rate and what is saved on `display`; where that shows nothing and `show`, writes one
+    line a checkpoint to standard error."""
 
-    def __init__(self, display: Progress, first: int, last: int, title: str) -> None:
+    def __init__(self, display: Progress, first: int, last: int, title: str, show: bool) -> None:
         self._display = display
-        self._task = display.add_task(title, total=last, completed=first, loss="–", lr="–")
+        self._task = display.add_task(title, total=last, completed=first, loss="–", lr="–", saved=first)
+        self._lines = show and display.disable
 
     def after_step(self, record: StepRecord) -> None:
         self._display.update(self._task, completed=record.step, loss=f"{record.loss:.5f}", lr=f"{record.lr:.2e}")
 
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within it SIGINT and SIGTERM only ask for a stop; the function that it gives says whether one came."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def saved(self, name: CheckpointName) -> None:
+        """A checkpoint is durable. May be called by another thread."""
+        self._display.update(self._task, saved=name.step)
+        if self._lines:
+            with contextlib.suppress(OSError):  # nobody reads: no reason to stop training
+                sys.stderr.write(f"saved step {name.step}: {name.text}\n")
+                sys.stderr.flush()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crh_train import archive, checkpoint, divergence, environment, hooks, promises
+from crh_train import archive, checkpoint, chronicle_writer, divergence, environment, hooks, promises
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import ChronicleRecord
 from crh_train.config import RunConfig
@@ -117,7 +117,7 @@ def replay(
     session = session_record(opened, stored, 0 if start is None else start.step, sessions[-1]["command"])
     copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, session, stored)
     if start is not None:
-        folder.copy_prefix(copy, start)
+        chronicle_writer.copy_prefix(folder.path, copy.path, start.chronicle_offset)
     try:
         advance(copy, opened, program, start, last, [comparison], lambda: comparison.differs, group)
     except Interrupted as error:

@@ -9,12 +9,14 @@ from typing import NamedTuple
 from crh_train import __version__, distribution, divergence, environment, promises, training, validator
 from crh_train.assemble import archive_program, determinism, identify, make_parts
 from crh_train.checkpoint import Checkpoint
-from crh_train.chronicle import audit, read_tail
+from crh_train.chronicle import ChronicleRecord
+from crh_train.chronicle_audit import audit, read_tail
 from crh_train.config import RunConfig
 from crh_train.data import dataset
 from crh_train.data.sources import open_source
-from crh_train.errors import BitsDiffer, UsageError
+from crh_train.errors import BitsDiffer, Interrupted, UsageError
 from crh_train.process_group import ALONE, Group
+from crh_train.recovery import recover
 from crh_train.reports import ManifestSummary, ReportInputs
 from crh_train.reports import build as build_reports
 from crh_train.run_folder import StoredProgram
@@ -65,19 +67,26 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore,
     """
     opened = open_config(config)
     if (folder := store.get(opened.identity.run_hash)) is not None:
-        if folder.finished:
-            return Outcome(folder, True, ())
-        raise UsageError(
-            f"run {folder.name} exists already and is {folder.status}; go on: crh-train resume {folder.argument}"
-        )
+        return _existing(folder)
     stored = program_of(opened)
     prepared, program = build(opened, stored, group)
     check_labels(make_parts(config, program.steps_per_epoch).task, prepared.train.labels)
     session = session_record(opened, stored, 0, {"conf": name, "overrides": list(overrides)})
     folder = store.create(opened.identity.run, opened.identity.config, opened.identity.manifest, session, stored)
     with folder.lock():
-        _complete(folder, opened, prepared, program, None, group)
-    return Outcome(folder, False, ())
+        # Another process can have made the run since it was looked for.
+        if folder.untouched and folder.sessions() == [session]:
+            _complete(folder, opened, prepared, program, None, group)
+            return Outcome(folder, False, ())
+    return _existing(folder)
+
+
+def _existing(folder: RunFolder) -> Outcome:
+    if folder.finished:
+        return Outcome(folder, True, ())
+    raise UsageError(
+        f"run {folder.name} exists already and is {folder.status}; go on: crh-train resume {folder.argument}"
+    )
 
 
 def resume(folder: RunFolder, config: RunConfig, group: Group = ALONE) -> Outcome:
@@ -94,12 +103,14 @@ def resume(folder: RunFolder, config: RunConfig, group: Group = ALONE) -> Outcom
         changes = environment.differences(folder.sessions()[-1]["fingerprint"], opened.fingerprint)
         kept, sentence = promises.promise(config.determinism.name, changes)
         prepared, program = build(opened, stored, group)
-        recovered = folder.recover()
+        difference = _difference_from_tail(folder)  # recovery may replace the tail
+        recovered = recover(folder)
         first = 0 if recovered.checkpoint is None else recovered.checkpoint.step
         folder.add_session(session_record(opened, stored, first, folder.sessions()[0]["command"]))
         _complete(folder, opened, prepared, program, recovered.checkpoint, group)
     notes = recovered.notes if kept else (*recovered.notes, sentence)
-    if (difference := _difference_from_tail(folder)) is not None:
+    difference = difference or _difference_from_tail(folder)
+    if difference is not None:
         message = f"what was logged before the interruption came out otherwise when it was done again: {difference}"
         if kept:
             raise BitsDiffer(
@@ -111,8 +122,10 @@ def resume(folder: RunFolder, config: RunConfig, group: Group = ALONE) -> Outcom
 
 
 def _difference_from_tail(folder: RunFolder) -> divergence.Difference | None:
-    """Where the lines that recovery set aside differ from the same steps' lines of the finished run."""
-    done = {record.step: record._asdict() for record in folder.chronicle()}
+    """Where the lines that recovery set aside differ from the same steps' lines when they were done again."""
+    records: list[ChronicleRecord] = []
+    audit(folder.path, folder.run_hash, records.append)
+    done = {record.step: record._asdict() for record in records}
     tail = [logged for logged in read_tail(folder.path) if logged.step in done]
     found = (divergence.first_difference(logged.step, logged._asdict(), done[logged.step]) for logged in tail)
     return next((difference for difference in found if difference is not None), None)
@@ -127,6 +140,22 @@ def _complete(
     group: Group,
 ) -> None:
     """Train to the end, validate, and publish the reports, which make the run a finished one."""
+    try:
+        _train_and_report(folder, opened, prepared, program, checkpoint, group)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            f"stopped by a signal; what was saved is kept, go on: crh-train resume {folder.argument}"
+        ) from stop
+
+
+def _train_and_report(
+    folder: RunFolder,
+    opened: Opened,
+    prepared: dataset.Dataset,
+    program: Program,
+    checkpoint: Checkpoint | None,
+    group: Group,
+) -> None:
     config, run = opened.config, opened.identity.run
     state = advance(folder, opened, program, checkpoint, config.engine.epochs * program.steps_per_epoch, group=group)
     params = distribution.replica(state.params)

@@ -1,6 +1,8 @@
 """Training state as named arrays, and back: what a checkpoint holds, and what an archived program takes and gives."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +14,8 @@ from crh_train.errors import CorruptCheckpoint
 from crh_train.randomness import wrapped
 from crh_train.types import TrainState
 
+_PIECE = 1 << 20  # elements; a thread's caches hold what it copies or looks at
+
 
 class HostState(NamedTuple):
     model_state: Mapping[str, np.ndarray]
@@ -21,10 +25,54 @@ class HostState(NamedTuple):
 
 
 def to_host(state: TrainState) -> HostState:
-    """Copy `state` from the device; names are the parameters' own, and JAX's key paths in the optimizer's state."""
+    """`state` as NumPy arrays, valid until the next step: on the CPU they are the device's own memory.
+
+    Names are the parameters' own, and JAX's key paths in the optimizer's state.
+    """
     fetched = jax.device_get((state.params, state.opt_state, jax.random.key_data(state.key), state.step))
     params, opt_state, key, step = fetched
     return HostState(dict(params), _named(opt_state), np.asarray(key), int(step))
+
+
+def copied(host: HostState, into: HostState | None) -> HostState:
+    """A copy of `host` in memory of its own, or in the arrays of `into`, an earlier copy of the same run's state.
+
+    Memory that is new costs more than the copying itself, which is done on all cores.
+    """
+    if into is None:
+        model, optimizer = (
+            {name: np.empty(array.shape, array.dtype) for name, array in section.items()}
+            for section in (host.model_state, host.optimizer_state)
+        )
+        return copied(host, HostState(model, optimizer, host.rng_state, host.step))
+    pairs = [
+        pair
+        for source, target in ((host.model_state, into.model_state), (host.optimizer_state, into.optimizer_state))
+        for name in source
+        for pair in zip(_pieces(target[name]), _pieces(source[name]), strict=True)
+    ]
+    with ThreadPoolExecutor(_cores()) as pool:
+        list(pool.map(lambda pair: np.copyto(*pair), pairs))
+    return HostState(into.model_state, into.optimizer_state, host.rng_state.copy(), host.step)
+
+
+def not_finite(host: HostState) -> tuple[str, str] | None:
+    """Section and name of the first array, in the order of the names, with an element that is NaN or infinite."""
+    sections = (("parameter", host.model_state), ("optimizer state", host.optimizer_state))
+    named = [(section, name, arrays[name]) for section, arrays in sections for name in sorted(arrays)]
+    pieces = [(section, name, piece) for section, name, array in named for piece in _pieces(array)]
+    with ThreadPoolExecutor(_cores()) as pool:
+        good = pool.map(lambda piece: bool(np.isfinite(piece[2]).all()), pieces)
+        return next((piece[:2] for piece, finite in zip(pieces, good, strict=True) if not finite), None)
+
+
+def _pieces(array: np.ndarray) -> Iterable[np.ndarray]:
+    flat = array.reshape(-1)
+    return [flat[begin : begin + _PIECE] for begin in range(0, flat.size, _PIECE)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def from_host(host: HostState, like: TrainState) -> TrainState:

@@ -31,7 +31,9 @@ from crh_train.process_group import ALONE, Group
 from crh_train.randomness import root_key
 from crh_train.run_folder import Identity, StoredProgram
 from crh_train.run_store import RunFolder
+from crh_train.saving import BackgroundSaver
 from crh_train.state import HostState, from_host
+from crh_train.stop_signals import asked_to_stop
 from crh_train.types import Batch, Hook, TrainState
 
 
@@ -49,6 +51,7 @@ class Program(NamedTuple):
 
     digest: str  # of the program that they were opened from
     init: Callable[[Array], TrainState]
+    place: Callable[[TrainState], TrainState]  # a state from the host to where the step's results are
     train_step: TrainStep
     load: Callable[[int], Batch]  # steps done -> the next step's batch
     root: Array  # the root key
@@ -102,6 +105,7 @@ def make_program(config: RunConfig, functions: Functions, train: dataset.Prepare
     return Program(
         digest=functions.digest,
         init=functions.init,
+        place=functions.place,
         train_step=functions.train_step,
         load=make_loader(train, order, config.engine.batch_size, steps, sharded),
         root=root,
@@ -145,23 +149,32 @@ def advance(
     state = first_state(program, checkpoint)
     agreed = distribution.agreement(runtime)
     offset = genesis(folder.run_hash) if checkpoint is None else checkpoint.chronicle_offset
-    with (
-        ChronicleWriter(folder.path, offset) as writer,
-        hooks.progress_display(runtime.progress) as display,
-        hooks.stop_signals() as signalled,
-    ):
-        saver = Saver(folder, opened.identity, writer, program.steps_per_epoch, previous)
-        listed: list[Hook] = [
-            hooks.NanGuard(program.leaf_names),
-            *more_hooks,
-            hooks.Chronicle(writer, folder.chronicle()[-1].timestamp if first else 0.0),
-            hooks.ProgressBar(display, first, last_step, folder.name),
-            hooks.Checkpoints(saver.save, runtime.checkpoint_every, program.steps_per_epoch),
-        ]
-        span = Span(first, last_step, program.steps_per_epoch)
-        state, done = train_steps(
-            program.train_step, state, program.load, span, listed, lambda: agreed(signalled() or stopping())
-        )
+    with hooks.progress_display(runtime.progress) as display, asked_to_stop() as signalled:
+        bar = hooks.ProgressBar(display, first, last_step, folder.name, runtime.progress)
+        with (
+            ChronicleWriter(folder.path, offset) as writer,
+            BackgroundSaver(
+                folder,
+                opened.identity,
+                writer,
+                steps_per_epoch=program.steps_per_epoch,
+                previous=previous,
+                keep=runtime.keep,
+                saved=bar.saved,
+            ) as saver,
+        ):
+            listed: list[Hook] = [
+                hooks.NanGuard(program.leaf_names),
+                *more_hooks,
+                hooks.Chronicle(writer, folder.chronicle()[-1].timestamp if first else 0.0),
+                bar,
+                saver,
+                hooks.Checkpoints(saver.save, runtime.checkpoint_every, program.steps_per_epoch),
+            ]
+            span = Span(first, last_step, program.steps_per_epoch)
+            state, done = train_steps(
+                program.train_step, state, program.load, span, listed, lambda: agreed(signalled() or stopping())
+            )
     if done < last_step and not stopping():
         raise Interrupted(
             f"stopped after step {done} of {last_step}, which is saved; go on: crh-train resume {folder.argument}"
@@ -172,43 +185,9 @@ def advance(
 def first_state(program: Program, checkpoint: Checkpoint | None) -> TrainState:
     """The state of `checkpoint`, or the one before the first step."""
     start = program.init(program.root)
-    return start if checkpoint is None else from_host(host_state(checkpoint), like=start)
-
-
-class Saver:
-    """Makes a checkpoint of a state on the host and publishes it after the chronicle lines that it points to."""
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        identity: Identity,
-        writer: ChronicleWriter,
-        steps_per_epoch: int,
-        previous: str | None,
-    ) -> None:
-        self._folder = folder
-        self._identity = identity
-        self._writer = writer
-        self._steps_per_epoch = steps_per_epoch
-        self._previous = previous
-
-    def save(self, host: HostState) -> None:
-        self._writer.sync()
-        checkpoint = Checkpoint(
-            model_state=host.model_state,
-            optimizer_state=host.optimizer_state,
-            rng_state=host.rng_state,
-            step=host.step,
-            epoch_index=host.step // self._steps_per_epoch,
-            config_hash=self._identity.run["config_hash"],
-            dataset_state=self._identity.run["dataset_state"],
-            run_hash=self._identity.run_hash,
-            seed=self._identity.run["seed"],
-            chronicle_offset=self._writer.offset(),
-            previous=self._previous,
-        )
-        self._folder.save_checkpoint(checkpoint)
-        self._previous = checkpoint_hash(checkpoint)
+    if checkpoint is None:
+        return start
+    return program.place(from_host(host_state(checkpoint), like=start))
 
 
 def host_state(checkpoint: Checkpoint) -> HostState:

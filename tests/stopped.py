@@ -11,18 +11,20 @@ del sys.argv[1:3]
 # The hook is imported below, and with it JAX, before the command can say how.
 environment.configure(os.environ, threads=environment.thread_count(os.environ), devices=1)
 
-from crh_train import hooks  # noqa: E402
 from crh_train.cli import main  # noqa: E402
+from crh_train.saving import BackgroundSaver  # noqa: E402
 from crh_train.types import StepRecord  # noqa: E402
 
-logged = hooks.Chronicle.after_step
+heard = BackgroundSaver.after_step
 
 
-def after_step(hook: hooks.Chronicle, record: StepRecord) -> None:
-    logged(hook, record)
+def after_step(saver: BackgroundSaver, record: StepRecord) -> None:
+    heard(saver, record)
     if record.step == step:
+        if saver._pending is not None:  # else what is there afterwards would depend on how fast the disk is
+            saver._pending.result()
         os.kill(os.getpid(), number)
 
 
-hooks.Chronicle.after_step = after_step  # type: ignore[method-assign]
+BackgroundSaver.after_step = after_step  # type: ignore[method-assign]
 main()

@@ -8,7 +8,7 @@ from command_line import STEPS_PER_EPOCH, ahead, chronicle_text, contents
 from conftest import Made
 
 from crh_train import checkpoint, state, training
-from crh_train.chronicle import read_tail
+from crh_train.chronicle_audit import read_tail
 from crh_train.run_store import RunFolder
 from crh_train.stored import stored_config
 
@@ -59,7 +59,12 @@ def test_after_sigkill_every_file_is_that_of_the_undisturbed_run(interrupted: Ma
     expected, found = contents(finished.path), contents(interrupted.run("kill").path)
     differing = {name for name in expected if found[name] != expected[name]}
     assert found.keys() - expected.keys() == {"chronicle.tail"}
-    assert differing <= {"chronicle.jsonl", "environment.json", ".lock"}  # clock, sessions, process id
+    assert differing <= {
+        "chronicle.jsonl",
+        "chronicle.sums",
+        "environment.json",
+        ".lock",
+    }  # clock, sessions, process id
 
 
 def test_after_sigterm_the_states_and_reports_are_those_of_the_undisturbed_run(

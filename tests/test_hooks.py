@@ -1,8 +1,6 @@
-"""Hooks: the guard, the chronicle's clock, the cadence of checkpoints, the bar, and signals."""
+"""Hooks: the guard, the chronicle's clock, the cadence of checkpoints, the bar."""
 
 import io
-import os
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,14 +11,16 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+from crh_train.checkpoint_header import CheckpointName
 from crh_train.engine import Span, train
 from crh_train.errors import Diverged
-from crh_train.hooks import Checkpoints, Chronicle, NanGuard, ProgressBar, Silent, progress_display, stop_signals
+from crh_train.hooks import Checkpoints, Chronicle, NanGuard, ProgressBar, Silent, progress_display
 from crh_train.randomness import root_key
 from crh_train.state import HostState
 from crh_train.types import StepMetrics, StepRecord, TrainState
 
 LEAVES = ("encoder.bias", "encoder.kernel", "head.kernel")
+NAME = CheckpointName(1, 1, "ab" * 32)
 NONFINITE = [np.nan, np.inf, -np.inf]
 
 
@@ -165,12 +165,14 @@ def test_the_end_of_an_epoch_that_is_the_last_is_saved_once() -> None:
 
 def test_the_bar_shows_steps_loss_and_learning_rate() -> None:
     display = Progress(console=Console(file=io.StringIO()))
-    bar = ProgressBar(display, first=4, last=30, title="c0ffee")
+    bar = ProgressBar(display, first=4, last=30, title="c0ffee", show=True)
     (task,) = display.tasks
     assert (task.description, task.completed, task.total) == ("c0ffee", 4, 30)
     bar.after_step(record(7, loss=0.123456))
     assert task.completed == 7
-    assert task.fields == {"loss": "0.12346", "lr": "1.00e-03"}
+    assert task.fields == {"loss": "0.12346", "lr": "1.00e-03", "saved": 4}
+    bar.saved(NAME)
+    assert task.fields["saved"] == 1
 
 
 @pytest.mark.parametrize(("show", "terminal"), [(True, False), (False, True), (False, False)])
@@ -179,7 +181,7 @@ def test_where_there_is_no_terminal_or_no_wish_nothing_is_shown(
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
     with progress_display(show) as display:
-        ProgressBar(display, 0, 2, "c0ffee").after_step(record(1))
+        ProgressBar(display, 0, 2, "c0ffee", show).after_step(record(1))
     assert capsys.readouterr() == ("", "")
 
 
@@ -190,61 +192,25 @@ def test_on_a_terminal_the_bar_is_on_standard_error(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     with progress_display(show=True) as display:
-        ProgressBar(display, 0, 2, "c0ffee").after_step(record(1, loss=0.123456))
+        bar = ProgressBar(display, 0, 2, "c0ffee", show=True)
+        bar.after_step(record(1, loss=0.123456))
+        bar.saved(NAME)
     out, err = capsys.readouterr()
     assert out == ""
     assert "c0ffee" in err
     assert "loss 0.12346" in err
+    assert "saved 1" in err
+    assert NAME.text not in err
 
 
-# --- signals -------------------------------------------------------------------------------------------------------
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
-
-
-def handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in SIGNALS]
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_only_asks_for_a_stop(number: signal.Signals) -> None:
-    before = handlers()
-    with stop_signals() as asked:
-        assert not asked()
-        os.kill(os.getpid(), number)
-        assert asked()
-        assert asked(), "it stays asked for"
-        os.kill(os.getpid(), number)
-        assert asked()
-    assert handlers() == before
-
-
-def test_the_handlers_come_back_after_an_error_too() -> None:
-    before = handlers()
-    with pytest.raises(ZeroDivisionError), stop_signals():
-        1 / 0  # noqa: B018
-    assert handlers() == before
-
-
-def test_a_signal_during_a_step_ends_the_training_after_it_with_a_last_boundary() -> None:
-    boundaries: list[tuple[int, bool]] = []
-
-    class Interrupts(Silent):
-        def before_step(self, step: int) -> None:
-            if step == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
-            boundaries.append((step, last))
-
-    one = np.float32(1)
-    found = StepMetrics(one, one, one, one, np.ones(3, np.float32))  # type: ignore[arg-type]
-    with stop_signals() as asked:
-        _, done = train(
-            lambda before, batch: (before, found), state(), lambda done: None, Span(0, 9, 3), [Interrupts()], asked
-        )  # type: ignore[arg-type,return-value]
-    assert done == 5
-    assert boundaries == [(3, False), (5, True)]
+@pytest.mark.parametrize("show", [True, False])
+def test_without_a_terminal_each_checkpoint_is_a_line_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], show: bool
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    with progress_display(show) as display:
+        ProgressBar(display, 0, 2, "c0ffee", show).saved(NAME)
+    assert capsys.readouterr() == ("", f"saved step 1: {NAME.text}\n" if show else "")
 
 
 def test_the_plain_hook_does_nothing() -> None:

@@ -11,7 +11,7 @@ from conftest import Made
 
 from crh_train import checkpoint, chronicle_writer
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
-from crh_train.chronicle import CHAIN_NAME, LINES_NAME, ChronicleOffset, ChronicleRecord, genesis
+from crh_train.chronicle import ChronicleOffset, ChronicleRecord, genesis
 from crh_train.run_store import RunFolder
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -23,6 +23,12 @@ def own(tmp_path: Path, env: dict[str, str]) -> dict[str, str]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return {**env, "TMPDIR": str(scratch)}
+
+
+@pytest.fixture
+def compiles(own: dict[str, str], compiling: dict[str, str]) -> dict[str, str]:
+    """`own`, in which everything is compiled anew."""
+    return {**compiling, "TMPDIR": own["TMPDIR"]}
 
 
 def scratch(own: Mapping[str, str]) -> list[Path]:
@@ -47,7 +53,7 @@ def rewritten(
     """A copy in another store in which everything was written anew after an edit, with every hash in order: what only
     a replay can tell from the truth."""
     copy = copied(run, runs)
-    for name in (LINES_NAME, CHAIN_NAME):
+    for name in chronicle_writer.FILES:
         (copy.path / name).unlink()
     chronicle_writer.create(copy.path)
     offsets: list[ChronicleOffset] = [genesis(copy.run_hash)]
@@ -65,9 +71,9 @@ def rewritten(
     return copy
 
 
-def test_an_untouched_run_is_identical_and_stays_untouched(finished: RunFolder, own: dict[str, str]) -> None:
+def test_an_untouched_run_is_identical_and_stays_untouched(finished: RunFolder, compiles: dict[str, str]) -> None:
     before = contents(finished.path), {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}
-    said = crh("replay", finished.name, env=own, cwd=finished.path.parents[1])
+    said = crh("replay", finished.name, env=compiles, cwd=finished.path.parents[1])
     assert (said.returncode, said.stderr) == (0, "")
     assert f"replayed  {finished.name}, steps 1 to {STEPS}\n" in said.stdout
     assert f"compared  {STEPS} chronicle lines, {EPOCHS} checkpoints\n" in said.stdout
@@ -76,7 +82,7 @@ def test_an_untouched_run_is_identical_and_stays_untouched(finished: RunFolder, 
     assert f"state     {hash_after(finished, EPOCHS)}\n" in said.stdout
     assert "verdict   identical: every bit is the same\n" in said.stdout
     assert said.stdout.endswith(f"next: crh-train verify {finished.name}\n")
-    assert scratch(own) == []
+    assert scratch(compiles) == []
     assert (contents(finished.path), {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}) == before
 
 
@@ -94,9 +100,9 @@ def test_a_segment_gives_what_the_whole_gave(
     assert found["final_state"] == hash_after(finished, end)
 
 
-def test_a_resumed_run_replays_from_the_start(interrupted: Made, own: dict[str, str]) -> None:
+def test_a_resumed_run_replays_from_the_start(interrupted: Made, compiles: dict[str, str]) -> None:
     run = interrupted.run("term")
-    said = crh("replay", run.name, "--json", env=own, cwd=interrupted.folder / "term")
+    said = crh("replay", run.name, "--json", env=compiles, cwd=interrupted.folder / "term")
     assert said.returncode == 0, said.stderr
     assert document(said)["steps_compared"] == STEPS
 
@@ -158,10 +164,10 @@ def test_one_ulp_in_one_weight_is_found(finished: RunFolder, own: dict[str, str]
     assert "verdict   DIFFERENT\n" in said.stdout
 
 
-def test_other_threads_give_the_same_bits(finished: RunFolder, own: dict[str, str]) -> None:
+def test_other_threads_give_the_same_bits(finished: RunFolder, compiles: dict[str, str]) -> None:
     recorded = finished.sessions()[0]["fingerprint"]["threads"]
     words = (f"runtime.threads={recorded + 1}", "--to", "1", "--json")
-    found = document(crh("replay", finished.name, *words, env=own, cwd=finished.path.parents[1]))
+    found = document(crh("replay", finished.name, *words, env=compiles, cwd=finished.path.parents[1]))
     assert (found["identical"], found["promised"]) == (True, True)
     assert found["promise"] == (
         "portable arithmetic: the same bits are promised on every machine; what differs here: threads"

@@ -8,10 +8,8 @@ import pytest
 from command_line import STEPS_PER_EPOCH, STOPPED, TINY, contents, copied, crh, document, only_run
 from conftest import Made
 
-from crh_train import checkpoint, training
-from crh_train.chronicle import LINES_NAME, genesis
+from crh_train import checkpoint
 from crh_train.chronicle_writer import ChronicleWriter
-from crh_train.run_folder import Identity
 from crh_train.run_store import RunFolder
 
 # --- the guard against non-finite numbers --------------------------------------------------------------------------
@@ -125,23 +123,3 @@ def test_a_step_that_comes_out_otherwise_than_it_was_logged_is_told(
 def test_a_mistake_leaves_no_run_behind(swept: Made) -> None:
     names = [run["run"] for run in json.loads(swept.said["sweep"].stdout)["runs"] if "error" not in run]
     assert sorted(path.name for path in (swept.folder / "runs").iterdir()) == sorted(names)
-
-
-def test_a_checkpoint_is_saved_after_the_lines_that_it_points_to(
-    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    sync, save = ChronicleWriter.sync, RunFolder.save_checkpoint
-    monkeypatch.setattr(ChronicleWriter, "sync", lambda writer: (calls.append("sync"), sync(writer))[1])
-    monkeypatch.setattr(RunFolder, "save_checkpoint", lambda *a: (calls.append("save"), save(*a))[1])
-    target = copied(finished, tmp_path)
-    for name in (LINES_NAME, "chronicle.chain"):
-        (target.path / name).write_bytes(b"")
-    last = checkpoint.read(finished.checkpoints()[0].path)
-    identity = Identity({}, {}, finished.run_document())
-    with ChronicleWriter(target.path, genesis(target.run_hash)) as writer:
-        for each in finished.chronicle()[:STEPS_PER_EPOCH]:
-            writer.append(each, each.timestamp)
-        training.Saver(target, identity, writer, STEPS_PER_EPOCH, None).save(training.host_state(last))
-    assert calls == ["sync", "save"]
-    assert finished.checkpoints()[0].path.read_bytes() == target.checkpoints()[0].path.read_bytes()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from crh_train.errors import CrhTrainError, Interrupted
+from crh_train.stop_signals import heeded
 
 
 def _run_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -38,12 +39,12 @@ EXIT_CODES = (
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Let `function`, which has a `json_output` option, end on an error of ours, or on a signal, as the exit codes say.
 
-    While it trains, signals are `hooks.stop_signals`' matter.
+    While it trains, signals are `stop_signals.asked_to_stop`'s matter.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job begins with it ignored
+        for number in heeded():
             signal.signal(number, _interrupt)
         try:
             try:
