@@ -18,7 +18,7 @@ from store_samples import flip
 from crh_train.compose import choices, packaged_conf
 from crh_train.run_store import RunFolder
 
-COMMANDS = ("run", "replay", "verify", "resume", "list", "show", "doctor")
+COMMANDS = ("run", "replay", "verify", "sign", "resume", "list", "show", "gc", "doctor")
 
 
 def refused(said: subprocess.CompletedProcess[str], code: int) -> str:
