@@ -9,13 +9,29 @@ from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
-from command_line import STOPPED, TINY, ahead, append, crh, environment, made_once, only_run
+from command_line import (
+    STOPPED,
+    TINY,
+    ahead,
+    append,
+    compiled_in,
+    compiling_into,
+    crh,
+    environment,
+    made_once,
+    only_run,
+)
 
 from crh_train.run_store import RunFolder
 
 # No deadline, which would assert a time; and the same examples each time, so that a failure is one on any machine.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that the processes that share the tests out among them end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 class Made(NamedTuple):
@@ -47,15 +63,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def env(shared: Path) -> dict[str, str]:
+def compiling(shared: Path) -> dict[str, str]:
+    """The environment of a process that compiles all that it runs, for what is said of compiling and of machines."""
     return environment(shared / "environment")
 
 
 @pytest.fixture(scope="session")
-def first(shared: Path, env: dict[str, str]) -> Made:
+def env(shared: Path, compiling: dict[str, str]) -> dict[str, str]:
+    """The environment of a process that need not compile what `first` compiled."""
+    return compiled_in(compiling, shared / "first" / "compiled")
+
+
+@pytest.fixture(scope="session")
+def first(shared: Path, compiling: dict[str, str]) -> Made:
     """`TINY` run to its end; `finished` is its folder."""
 
     def make(folder: Path) -> None:
+        env = compiling_into(compiling, folder / "compiled")
         _record(folder, "run", crh("run", *TINY, env=env, cwd=folder))
 
     made = _made(made_once(shared / "first", make))

@@ -1,4 +1,4 @@
-"""A program with four devices: does each rule give one device's bits when its batch is sharded over them?"""
+"""A program that tells, of each rule, whether it gives the bits of one device when its batch is sharded over all."""
 
 from functools import partial
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from portable_elsewhere import print_from_all_devices
 from portable_rules import numbers, same_bits
 
 from crh_train.portable import ordering, scattering, sums, windows
@@ -51,9 +52,9 @@ CASES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def main() -> None:
+def same_alone_and_sharded() -> dict[str, bool]:
     batch = NamedSharding(Mesh(np.array(jax.devices()), ("batch",)), PartitionSpec("batch"))
-    assert len(batch.device_set) == 4
+    found = {}
     for name, (rule, *operands) in CASES.items():
 
         @jax.jit
@@ -63,9 +64,9 @@ def main() -> None:
 
         alone = jax.tree.leaves(program(*operands))
         sharded = jax.tree.leaves(program(*[jax.device_put(operand, batch) for operand in operands]))
-        same = all(same_bits(one, four) for one, four in zip(alone, sharded, strict=True))
-        print(name, "same" if same else "DIFFERS")
+        found[name] = all(same_bits(one, many) for one, many in zip(alone, sharded, strict=True))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    print_from_all_devices(same_alone_and_sharded())

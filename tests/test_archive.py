@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import TINY, copied, crh, document
+from command_line import STARTUP, TINY, copied, crh, document
 from conftest import Made
 from jax import export
 from store_samples import flip
@@ -89,7 +89,7 @@ def elsewhere(tmp_path: Path) -> Callable[..., dict[str, str]]:
             path = folder / "crh_train" / file
             assert path.read_text().count(before) == 1
             path.write_text(path.read_text().replace(before, after))
-        return {**env, "PYTHONPATH": str(folder)}
+        return {**env, "PYTHONPATH": os.pathsep.join([str(folder), str(STARTUP)])}
 
     return copy
 

@@ -1,20 +1,28 @@
-"""The bit matrix, each command in a process of its own: its quick diagonal as a test of portable arithmetic, and that
-it finds what is not portable.
+"""The bit matrix: its quick diagonal as a test of portable arithmetic, and that it finds what is not portable.
+
+Each environment is measured in processes of its own. Where only what is made of a measurement is the subject, several
+tests look at one.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import made_once
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "bits.json"
 CHEAP = "tissue_linear"
 LIMIT = 900  # seconds after which a process hangs
+ORDER = ("chromatic", "tissue_linear", "attention", "mri_cosine", "temporal", "mri_step")
+"""Gives the costly environments, of several processes and of eight devices, the cases that are quick to compile, but
+the U-Net to the latter.
+"""
 
 
 def matrix(*words: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +39,7 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_every_configuration_gives_the_recorded_bits_in_two_environments() -> None:
-    done = matrix("--quick", "--compare", str(GOLDEN), "--json")
+    done = matrix("--quick", "--cases", *ORDER, "--compare", str(GOLDEN), "--json")
     assert done.returncode == 0, done.stderr
     ran = [case for row in document(done)["rows"] for case in row["cells"]]
     assert sorted(ran) == sorted(2 * list(document(done)["hashes"]))
@@ -59,24 +67,66 @@ def test_what_is_not_portable_is_found() -> None:
     assert fusions["default"] > 0 == fusions["no fusion"]
 
 
+@pytest.fixture(scope="module")
+def recorded(shared: Path) -> Path:
+    """A folder with what one command recorded, and printed, of one case in one environment."""
+
+    def make(folder: Path) -> None:
+        picked = ("--rows", "default", "--cases", CHEAP)
+        done = matrix(*picked, "--record", str(folder / "bits.json"), "--json")
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.json").write_text(done.stdout)
+
+    return made_once(shared / "matrix", make)
+
+
+@pytest.fixture
+def matrix_again(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command in this process, to which the environment of `recorded` gives what it gave before; none is traced."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import bit_matrix
+    from matrix.rows import Cell, Measured
+
+    (row,) = json.loads((recorded / "printed.json").read_text())["rows"]
+    default = Measured(**{**row, "cells": {case: Cell(**cell) for case, cell in row["cells"].items()}})
+    measure = bit_matrix.measure
+
+    def measured(row: Any, *rest: Any) -> Any:
+        return default if row.name == default.row else measure(row, *rest)
+
+    def main(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["bit_matrix.py", "--rows", "default", "--cases", CHEAP, *words])
+        status: int = bit_matrix.main()
+        return status
+
+    monkeypatch.setattr(bit_matrix, "measure", measured)
+    monkeypatch.setattr("matrix.cases.write", lambda *_: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # it sets variables
+    return main
+
+
 @pytest.mark.slow
-def test_bits_are_recorded_with_who_gave_them_and_compared(tmp_path: Path) -> None:
-    file, picked = tmp_path / "bits.json", ("--rows", "default", "--cases", CHEAP)
-    assert matrix(*picked, "--record", str(file)).returncode == 0
-    ((version, recorded),) = json.loads(file.read_text()).items()
-    (machine,) = recorded[CHEAP]["seen"]
+def test_bits_are_recorded_with_who_gave_them_and_compared(
+    recorded: Path, matrix_again: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((version, found),) = json.loads((recorded / "bits.json").read_text()).items()
+    (machine,) = found[CHEAP]["seen"]
     assert machine.endswith(f" cpu, jax {version}")
-    file.write_text(json.dumps({version: {CHEAP: {**recorded[CHEAP], "bits": "0" * 64}}}))
-    done = matrix(*picked, "--compare", str(file))
-    assert done.returncode == 1
-    assert f"{CHEAP} differs on default, from what is recorded" in done.stderr
+    assert matrix_again("--compare", str(recorded / "bits.json")) == 0
+    assert "one hash in each column" in capsys.readouterr().err
+    file = tmp_path / "bits.json"
+    file.write_text(json.dumps({version: {CHEAP: {**found[CHEAP], "bits": "0" * 64}}}))
+    assert matrix_again("--compare", str(file)) == 1
+    assert f"{CHEAP} differs on default, from what is recorded" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_an_environment_that_fails_is_no_agreement() -> None:
-    done = matrix("--rows", "default", "--cases", CHEAP, "--python", "broken=/bin/false", "--json")
-    assert done.returncode == 1
-    assert "broken failed:\nexit status [1]" in done.stderr
+def test_an_environment_that_fails_is_no_agreement(
+    matrix_again: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert matrix_again() == 0
+    assert matrix_again("--python", "broken=/bin/false", "--json") == 1
+    assert "broken failed:\nexit status [1]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", range(1, 13))

@@ -17,6 +17,7 @@ from test_process_group import free_port
 
 from crh_train.chronicle import LINES_NAME
 from crh_train.run_store import RunFolder
+from crh_train.stored import stored_config
 
 NATIVE = (*TINY, "determinism=native")
 
@@ -78,6 +79,12 @@ def errors(said: Said) -> list[str]:
 def outcome(run: RunFolder) -> tuple[list[str], list[str]]:
     """What must not depend on where a run was done: its logged numbers and the hashes of its checkpoints."""
     return chronicle_text(run), [stored.name.hash for stored in run.checkpoints()]
+
+
+@pytest.fixture(scope="module")
+def env(compiling: dict[str, str]) -> dict[str, str]:
+    """Each process compiles all that it runs, whatever others did."""
+    return compiling
 
 
 @pytest.fixture(scope="module")
@@ -212,14 +219,14 @@ def test_keys_that_cannot_be_are_refused_before_anything_is_written(
 # --- portable ------------------------------------------------------------------------------------------------------
 
 
-def test_portable_bits_are_those_of_one_device_of_two_and_of_two_processes(tmp_path: Path, env: dict[str, str]) -> None:
-    verb = ("run", *TINY, "engine.epochs=1", "determinism=portable")
-    done = crh(*verb, "--runs", "one", env=env, cwd=tmp_path)
+def test_portable_bits_are_those_of_one_device_of_two_and_of_two_processes(
+    tmp_path: Path, env: dict[str, str], finished: RunFolder
+) -> None:
+    """`finished` is of one device."""
+    assert stored_config(finished, []).determinism.name == "portable"
+    done = crh("run", *TINY, "--runs", "two", "runtime.devices=2", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = crh(*verb, "--runs", "two", "runtime.devices=2", env=env, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for code, _, err in together(*verb, "--runs", "processes", env=env, cwd=tmp_path):
+    for code, _, err in together("run", *TINY, "--runs", "processes", env=env, cwd=tmp_path):
         assert code == 0, err
-    one, *others = (outcome(only_run(tmp_path / name)) for name in ("one", "two", "processes"))
-    assert others == [one, one]
-    assert (only_run(tmp_path / "one").path / LINES_NAME).stat().st_size
+    assert [outcome(only_run(tmp_path / name)) for name in ("two", "processes")] == [outcome(finished)] * 2
+    assert (finished.path / LINES_NAME).stat().st_size

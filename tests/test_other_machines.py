@@ -12,11 +12,11 @@ UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_max_is
 
 
 def test_a_run_resumed_on_one_machine_is_replayed_on_others(
-    interrupted: Made, finished: RunFolder, env: dict[str, str], tmp_path: Path
+    interrupted: Made, finished: RunFolder, compiling: dict[str, str], tmp_path: Path
 ) -> None:
     """Begun here, resumed without AVX, replayed whole on two devices and in part by code that is not optimised."""
     run = copied(interrupted.run("term-stopped"), tmp_path / "runs")
-    resumed = crh("resume", run.name, "runtime.threads=1", "--json", env=env | OLD, cwd=tmp_path)
+    resumed = crh("resume", run.name, "runtime.threads=1", "--json", env=compiling | OLD, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     # Checkpoints are named by the hash of their content; the one of the interruption is the resumed run's alone.
     names = [{checkpoint.path.name for checkpoint in each.checkpoints()} for each in (finished, run)]
@@ -24,8 +24,8 @@ def test_a_run_resumed_on_one_machine_is_replayed_on_others(
     first, last = run.sessions()
     assert first["fingerprint"]["xla_flags"] != last["fingerprint"]["xla_flags"]
 
-    whole = crh("replay", run.name, "runtime.devices=2", "--json", env=env, cwd=tmp_path)
-    part = crh("replay", run.name, "--from", "2", "--json", env=env | UNOPTIMISED, cwd=tmp_path)
+    whole = crh("replay", run.name, "runtime.devices=2", "--json", env=compiling, cwd=tmp_path)
+    part = crh("replay", run.name, "--from", "2", "--json", env=compiling | UNOPTIMISED, cwd=tmp_path)
     for replayed in (whole, part):
         assert replayed.returncode == 0, replayed.stdout + replayed.stderr
         assert document(replayed)["difference"] is None

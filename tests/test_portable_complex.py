@@ -7,9 +7,6 @@
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
@@ -20,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 from jax import Array, lax
+from portable_elsewhere import FLAGS, said, write_or_print
 
 from crh_train.portable import complex_numbers
 from crh_train.portable.complex_numbers import COMPLEX, STRUCTURED
@@ -334,18 +332,10 @@ def test_this_machine_has_the_golden_bits() -> None:
     assert hashes() == json.loads(GOLDEN.read_text())
 
 
-@pytest.mark.parametrize("flag", ["--xla_cpu_max_isa=SSE4_2", "--xla_backend_optimization_level=0"])
+@pytest.mark.parametrize("flag", FLAGS)
 def test_neither_instructions_nor_optimisation_change_a_bit(flag: str) -> None:
-    done = subprocess.run(
-        [sys.executable, __file__], env=os.environ | {"XLA_FLAGS": flag}, capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
+    assert said(__file__, XLA_FLAGS=flag) == json.loads(GOLDEN.read_text())
 
 
 if __name__ == "__main__":
-    text = json.dumps(hashes(), indent=2) + "\n"
-    if sys.argv[1:] == ["--write"]:
-        GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(text)
-    else:
-        print(text, end="")
+    write_or_print(hashes(), GOLDEN)

@@ -5,11 +5,7 @@ process.
 """
 
 import hashlib
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -20,6 +16,7 @@ import numpy as np
 import pytest
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from portable_elsewhere import print_from_all_devices, said_on_four_devices
 from portable_rules import NAN_BITS, bits, clean, exponent, numbers, same_bits
 
 from crh_train.portable import portable
@@ -257,14 +254,10 @@ def sharded_products() -> dict[str, str]:
 
 
 def test_four_devices_have_the_bits_of_one() -> None:
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    devices, hashes = json.loads(done.stdout)
-    assert devices == 4
+    hashes = said_on_four_devices(__file__)
     assert hashes == sharded_products()
     assert len(set(hashes.values())) == len(DIGITS)
 
 
 if __name__ == "__main__":
-    print(json.dumps([len(jax.devices()), sharded_products()]))
+    print_from_all_devices(sharded_products())

@@ -6,11 +6,7 @@ process.
 """
 
 import hashlib
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +17,7 @@ import pytest
 from jax import Array, lax
 from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from portable_elsewhere import print_from_all_devices, said_on_four_devices
 from portable_rules import NAN_BITS, bits, clean, numbers, same_bits
 from test_portable_contraction import DIGITS, halves, integers, kept_bits, run
 
@@ -271,16 +268,12 @@ def sharded_convolutions() -> dict[str, str]:
 
 
 def test_four_devices_have_the_bits_of_one() -> None:
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    devices, hashes = json.loads(done.stdout)
-    assert devices == 4
+    hashes = said_on_four_devices(__file__)
     assert hashes == sharded_convolutions()
 
 
 if __name__ == "__main__":
-    print(json.dumps([len(jax.devices()), sharded_convolutions()]))
+    print_from_all_devices(sharded_convolutions())
 
 
 @pytest.mark.parametrize("digits", [2, 3, 4])

@@ -19,8 +19,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from jax import Array, lax
+from portable_elsewhere import FLAGS, said, write_or_print
 from portable_rules import SMALLEST, same_bits
-from test_portable_trigonometric import FLAGS, cleaned, hashes_under, patterns, sweep, write_or_print
+from test_portable_trigonometric import cleaned, patterns, sweep
 
 from crh_train.portable import elementwise, exponential, portable
 from crh_train.portable.fences import canonical, flush, make_fence
@@ -105,7 +106,7 @@ def test_every_machine_has_the_golden_bits() -> None:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_neither_instructions_nor_optimisation_change_a_bit(flag: str) -> None:
-    assert hashes_under(flag, __file__) == json.loads(GOLDEN.read_text())
+    assert said(__file__, XLA_FLAGS=flag) == json.loads(GOLDEN.read_text())
 
 
 def test_arithmetic_is_ieee_s_but_for_what_counts_as_zero() -> None:

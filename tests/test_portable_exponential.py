@@ -7,9 +7,6 @@
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -23,6 +20,7 @@ import numpy as np
 import pytest
 from jax import Array
 from jax.extend.core import Var
+from portable_elsewhere import FLAGS, said, write_or_print
 
 from crh_train.portable import exponential
 from crh_train.portable.fences import canonical, flush, make_fence
@@ -115,12 +113,9 @@ def test_every_machine_has_the_golden_bits(name: str) -> None:
     assert hashes(name) == {key: golden[key] for key in (name, f"{name}, unrounded")}
 
 
-@pytest.mark.parametrize("flag", ["--xla_cpu_max_isa=SSE4_2", "--xla_backend_optimization_level=0"])
+@pytest.mark.parametrize("flag", FLAGS)
 def test_neither_instructions_nor_optimisation_change_a_bit(flag: str) -> None:
-    done = subprocess.run(
-        [sys.executable, __file__], env=os.environ | {"XLA_FLAGS": flag}, capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
+    assert said(__file__, XLA_FLAGS=flag) == json.loads(GOLDEN.read_text())
 
 
 def test_the_sweep_has_float32_of_every_kind() -> None:
@@ -391,9 +386,4 @@ def test_horner_wants_a_coefficient() -> None:
 
 
 if __name__ == "__main__":
-    text = json.dumps(all_hashes(), indent=2) + "\n"
-    if sys.argv[1:] == ["--write"]:
-        GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(text)
-    else:
-        print(text, end="")
+    write_or_print(all_hashes(), GOLDEN)

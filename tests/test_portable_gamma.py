@@ -20,6 +20,9 @@ KEY = jax.random.key(3)
 SHAPES = np.array([0.01, 0.3, 0.999, 1.0, 2.5, 100.0, 1e10, 1e38], np.float32)
 
 
+GAMMA = jax.jit(portable(jax.random.gamma))
+
+
 def both(function: Callable[..., Array], *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(jax.jit(portable(function))(*arguments)), np.asarray(jax.jit(function)(*arguments))
 
@@ -35,7 +38,7 @@ def test_samples_are_those_of_jax_up_to_rounding() -> None:
 
 def test_mean_and_variance_are_the_shape() -> None:
     for shape in (0.3, 2.5, 100.0):
-        found = np.asarray(jax.jit(portable(jax.random.gamma))(KEY, np.full(20_000, shape, np.float32)), np.float64)
+        found = np.asarray(GAMMA(KEY, np.full(20_000, shape, np.float32)), np.float64)
         assert abs(found.mean() - shape) < 5 * np.sqrt(shape / found.size)
         assert abs(found.var() / shape - 1) < 0.2
 
@@ -51,7 +54,7 @@ def test_keys_and_shapes_are_matched_under_vmap() -> None:
     keys = jax.random.split(KEY, 3)
     shapes = SHAPES[:4]
     found = np.asarray(jax.jit(portable(jax.vmap(jax.random.gamma, (0, None))))(keys, shapes))
-    alone = np.stack([np.asarray(jax.jit(portable(jax.random.gamma))(key, shapes)) for key in keys])
+    alone = np.stack([np.asarray(GAMMA(key, shapes)) for key in keys])
     assert np.array_equal(found.view(np.uint32), alone.view(np.uint32))
 
 

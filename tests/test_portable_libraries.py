@@ -1,9 +1,6 @@
 """Train steps that others wrote, unchanged: right, and the same bits in every environment; see `portable_libraries`."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import jax
@@ -11,6 +8,7 @@ import numpy as np
 import optax
 import portable_libraries
 import pytest
+from portable_elsewhere import said
 from portable_libraries import GOLDEN, PROGRAMS, hashes, values
 
 from crh_train.portable import portable
@@ -39,14 +37,7 @@ def test_the_bits_are_golden_and_the_values_are_right(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_bits_are_golden_elsewhere(environment: str) -> None:
-    done = subprocess.run(
-        [sys.executable, portable_libraries.__file__],
-        env=os.environ | dict(ENVIRONMENTS[environment]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout) == GOLDEN_HASHES
+    assert said(portable_libraries.__file__, **ENVIRONMENTS[environment]) == GOLDEN_HASHES
 
 
 def is_near(array: np.ndarray, other: np.ndarray) -> bool:

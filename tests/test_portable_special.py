@@ -11,20 +11,18 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+from portable_elsewhere import FLAGS, said, write_or_print
 from test_portable_trigonometric import (
     EVERY_NAN,
-    FLAGS,
     SMALLEST,
     around,
     digest,
     evaluate,
-    hashes_under,
     largest_error,
     patterns,
     sweep,
     unfenced_products,
     unflushed,
-    write_or_print,
 )
 
 from crh_train.portable import special
@@ -45,7 +43,7 @@ def test_every_machine_has_the_golden_bits(name: str) -> None:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_neither_instructions_nor_optimisation_change_a_bit(flag: str) -> None:
-    assert hashes_under(flag, __file__) == json.loads(GOLDEN.read_text())
+    assert said(__file__, XLA_FLAGS=flag) == json.loads(GOLDEN.read_text())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -18,8 +18,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from jax import Array
+from portable_elsewhere import FLAGS, said, write_or_print
 from portable_rules import NAN_BITS, bits
-from test_portable_trigonometric import FLAGS, around, hashes_under, patterns, sweep, write_or_print
+from test_portable_trigonometric import around, patterns, sweep
 
 from crh_train.errors import NotPortable
 from crh_train.portable import portable, storage
@@ -89,7 +90,7 @@ def test_every_machine_has_the_golden_bits() -> None:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_neither_instructions_nor_optimisation_change_a_bit(flag: str) -> None:
-    assert hashes_under(flag, __file__) == json.loads(GOLDEN.read_text())
+    assert said(__file__, XLA_FLAGS=flag) == json.loads(GOLDEN.read_text())
 
 
 def test_a_float_becomes_an_integer_towards_zero_and_into_its_range() -> None:

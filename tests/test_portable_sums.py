@@ -1,19 +1,17 @@
 """The laws: a sum is its definition in integers, whatever the order and the machine's devices; NaN and the zeros have
 one place in every extreme; products keep to their tree."""
 
-import os
-import subprocess
-import sys
 from fractions import Fraction
 from itertools import accumulate
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import portable_sharded
 import pytest
 from jax import lax
+from portable_elsewhere import said_on_four_devices
 from portable_rules import NAN_BITS, SMALLEST, apply, bits, clean, exact_sum, exponent, numbers, same_bits
 
 from crh_train.portable import fixed_point, sums
@@ -270,10 +268,6 @@ def test_what_has_no_order_is_refused() -> None:
 
 
 def test_rules_give_the_same_bits_sharded_over_four_devices() -> None:
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    program = Path(__file__).parent / "portable_sharded.py"
-    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) > 15
-    assert [line for line in lines if not line.endswith(" same")] == []
+    same = said_on_four_devices(portable_sharded.__file__)
+    assert len(same) > 15
+    assert [name for name in same if not same[name]] == []

@@ -6,10 +6,7 @@ process.
 """
 
 import hashlib
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -21,6 +18,7 @@ import numpy as np
 import pytest
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from portable_elsewhere import print_from_all_devices, said_on_four_devices
 from portable_rules import NAN_BITS, SMALLEST, bits, numbers, same_bits
 
 from crh_train.errors import NotPortable
@@ -287,11 +285,7 @@ def sharded_programs() -> dict[str, str]:
 
 
 def test_four_devices_have_the_bits_of_one() -> None:
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    devices, hashes = json.loads(done.stdout)
-    assert devices == 4
+    hashes = said_on_four_devices(__file__)
     assert hashes == sharded_programs()
 
 
@@ -557,4 +551,4 @@ def test_an_exported_program_has_the_same_bits() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps([len(jax.devices()), sharded_programs()]))
+    print_from_all_devices(sharded_programs())

@@ -6,10 +6,8 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 from jax import Array
 from jax.extend import core
+from portable_elsewhere import FLAGS, said, write_or_print
 
 from crh_train.portable import trigonometric
 from crh_train.portable.fences import Fence, canonical, flush, make_fence
@@ -27,31 +26,39 @@ GOLDEN = Path(__file__).parent / "golden" / "functions-trigonometric.json"
 FUNCTIONS = {name: getattr(trigonometric, name) for name in ["sin", "cos", "tan", "asin", "acos", "atan", "atan2"]}
 SMALLEST = 2.0**-125
 DIGITS = 60  # the largest float32 has 39 before the point
-FLAGS = ("--xla_cpu_max_isa=SSE4_2", "--xla_backend_optimization_level=0")
 ODD = ("sin", "tan", "asin", "atan")
 EVERY_NAN = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)
 
 
-def evaluate(rule: Callable[..., Array], *arguments: np.ndarray) -> np.ndarray:
+@cache
+def transformed(rule: Callable[..., Array]) -> Callable[..., Array]:
     """The float32 function as the transform has it, of clean arguments: jitted, 64 bits only inside."""
 
     @jax.jit
-    def transformed(*values: Array) -> Array:
+    def flushed(*values: Array) -> Array:
         with jax.enable_x64(True):
             return canonical(flush(rule(make_fence(values[0]), *values)))
 
-    return np.asarray(transformed(*arguments))
+    return flushed
+
+
+def evaluate(rule: Callable[..., Array], *arguments: np.ndarray) -> np.ndarray:
+    return np.asarray(transformed(rule)(*arguments))
+
+
+@cache
+def bare(rule: Callable[..., Array]) -> Callable[..., Array]:
+    @jax.jit
+    def unflushed(*values: Array) -> Array:
+        with jax.enable_x64(True):
+            return rule(make_fence(values[0]), *values)
+
+    return unflushed
 
 
 def unflushed(rule: Callable[..., Array], *arguments: np.ndarray) -> np.ndarray:
     """The rule itself, which may give -0."""
-
-    @jax.jit
-    def bare(*values: Array) -> Array:
-        with jax.enable_x64(True):
-            return rule(make_fence(values[0]), *values)
-
-    return np.asarray(bare(*arguments))
+    return np.asarray(bare(rule)(*arguments))
 
 
 def cleaned(values: np.ndarray) -> np.ndarray:
@@ -100,24 +107,6 @@ def largest_error(found: np.ndarray, truths: Iterable[mpmath.mpf]) -> float:
 
 def digest(rule: Callable[..., Array], *arguments: np.ndarray) -> str:
     return hashlib.sha256(evaluate(rule, *arguments).astype("<f4").tobytes()).hexdigest()
-
-
-def hashes_under(flag: str, module: str) -> dict[str, str]:
-    """What the test module says when it is run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, module], env=os.environ | {"XLA_FLAGS": flag}, capture_output=True, text=True, check=True
-    )
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
-
-
-def write_or_print(hashes: dict[str, str], golden: Path) -> None:
-    text = json.dumps(hashes, indent=2) + "\n"
-    if sys.argv[1:] == ["--write"]:
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text)
-    else:
-        print(text, end="")
 
 
 def unfenced_products(rule: Callable[..., Array], count: int = 1) -> tuple[int, list[str]]:
@@ -172,7 +161,7 @@ def test_every_machine_has_the_golden_bits(name: str) -> None:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_neither_instructions_nor_optimisation_change_a_bit(flag: str) -> None:
-    assert hashes_under(flag, __file__) == json.loads(GOLDEN.read_text())
+    assert said(__file__, XLA_FLAGS=flag) == json.loads(GOLDEN.read_text())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
