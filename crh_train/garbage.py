@@ -51,6 +51,8 @@ def find(store: RunStore, keep: int | None, now: float) -> Found:
         try:
             if folder.status == "running":
                 passed.append(Passed(folder.name, "is being written to"))
+            elif _signed(folder):
+                passed.append(Passed(folder.name, "is signed"))
             else:
                 garbage += [*_unfinished_writes(folder), *_checkpoints(folder, keep, now)]
         except InputError as error:
@@ -66,12 +68,19 @@ def remove(store: RunStore, keep: int | None, now: float) -> Found:
     for folder in store.list():
         try:
             with folder.lock():
-                removed += _removed(folder, keep, now)
+                if _signed(folder):
+                    passed.append(Passed(folder.name, "is signed"))
+                else:
+                    removed += _removed(folder, keep, now)
         except RunBusy:
             passed.append(Passed(folder.name, "is being written to"))
         except InputError as error:
             passed.append(Passed(folder.name, f"is damaged: {error}"))
     return Found(removed, passed)
+
+
+def _signed(folder: RunFolder) -> bool:
+    return (folder.path / SIGNATURES_NAME).exists()
 
 
 def _removed(folder: RunFolder, keep: int | None, now: float) -> list[Garbage]:
@@ -99,7 +108,7 @@ def _unfinished_writes(folder: RunFolder) -> Iterator[Garbage]:
 
 def _checkpoints(folder: RunFolder, keep: int | None, now: float) -> list[Garbage]:
     wanted, reason = _wanted(folder, keep, now)
-    if wanted is None or (folder.path / SIGNATURES_NAME).exists():
+    if wanted is None:
         return []
     stored = {each.name: each for each in folder.checkpoints()}
     scored = retention.scores(folder.chronicle(), {name.step for name in stored})

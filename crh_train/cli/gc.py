@@ -8,8 +8,6 @@ import typer
 
 from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
 
-LISTED = 20
-
 
 @command
 def gc(
@@ -27,6 +25,7 @@ def gc(
     or signed.
     """
     from crh_train import garbage
+    from crh_train.run_folder import DEFAULT_ROOT
     from crh_train.run_store import RunStore
 
     found = (garbage.find if dry_run else garbage.remove)(RunStore(runs), keep, time.time())
@@ -36,15 +35,17 @@ def gc(
         passed = [each._asdict() for each in found.passed]
         emit({"removed": [] if dry_run else listed, "would_remove": listed if dry_run else [], "passed": passed})
         return
-    for each in found.garbage[:LISTED]:
-        typer.echo(f"{each.path}  {_size(each.bytes)}  {each.reason}")
-    if len(found.garbage) > LISTED:
-        typer.echo(f"and {len(found.garbage) - LISTED} more; --json lists all")
+    groups: dict[tuple[Path, str], list[int]] = {}
+    for each in found.garbage:
+        groups.setdefault((each.path.parent, each.reason), []).append(each.bytes)
+    for (folder, reason), sizes in groups.items():
+        typer.echo(f"{folder}  {len(sizes)} of {_size(sum(sizes))}: {reason}")
     for left in found.passed:
         typer.echo(f"left: run {left.run} {left.reason}")
-    verb = "would remove" if dry_run else "removed"
-    typer.echo(f"{verb} {len(found.garbage)} files and folders, {_size(total)}")
-    following("crh-train gc" if dry_run and found.garbage else "crh-train list")
+    typer.echo(f"{'would remove' if dry_run else 'removed'} {len(found.garbage)} files and folders, {_size(total)}")
+    at = "" if runs == DEFAULT_ROOT else f" --runs {runs}"
+    wish = "" if keep is None else f" --keep {keep}"
+    following(f"crh-train gc{wish}{at}" if dry_run and found.garbage else f"crh-train list{at}")
 
 
 def _size(count: int) -> str:
