@@ -68,6 +68,7 @@ class RunStore:
             _expect_readable(name, data)
         run_hash = digest_bytes(files["run.json"])
         if (existing := self.get(run_hash)) is not None:
+            filesystem.fsync_folder(self.root)  # its name may be in its maker's memory only
             return existing
         filesystem.make_folders(self.root)
         if not self.list():  # its name may not be durable, where a process was killed that had just made it
@@ -78,8 +79,8 @@ class RunStore:
             for name, data in files.items():
                 filesystem.write_over(folder.path / name, data)
             chronicle_writer.create(folder.path)
-            # Where the name is taken by now, another process has just made the same folder.
-            folder.publish(run_hash[:NAME_DIGITS])
+            if not folder.publish(run_hash[:NAME_DIGITS]):  # another process has just made the same folder
+                filesystem.fsync_folder(self.root)
         return RunFolder(self.root / run_hash[:NAME_DIGITS])
 
     def get(self, run_hash: str) -> RunFolder | None:

@@ -83,6 +83,7 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore,
 
 def _existing(folder: RunFolder) -> Outcome:
     if folder.finished:
+        folder.confirm_finished()
         return Outcome(folder, True, ())
     raise UsageError(
         f"run {folder.name} exists already and is {folder.status}; go on: crh-train resume {folder.argument}"
@@ -97,6 +98,7 @@ def resume(folder: RunFolder, config: RunConfig, group: Group = ALONE) -> Outcom
     logged but not yet saved came out otherwise than before the interruption, though the same bits are promised.
     """
     if folder.finished:
+        folder.confirm_finished()
         return Outcome(folder, True, ())
     with folder.lock():
         opened, stored = open_stored(folder, config), folder.program()
