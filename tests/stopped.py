@@ -1,8 +1,11 @@
-"""Runs `crh-train` and sends its own process a signal right after one step is logged: `stopped.py SIGNAL STEP …`."""
+"""Runs `crh-train` and sends its own process a signal right after one step is logged, or, for step 0, when validation
+begins: `stopped.py SIGNAL STEP …`.
+"""
 
 import os
 import signal
 import sys
+from typing import Any
 
 from crh_train import environment
 
@@ -11,11 +14,12 @@ del sys.argv[1:3]
 # The hook is imported below, and with it JAX, before the command can say how.
 environment.configure(os.environ, threads=environment.thread_count(os.environ), devices=1)
 
+from crh_train import validator  # noqa: E402
 from crh_train.cli import main  # noqa: E402
 from crh_train.saving import BackgroundSaver  # noqa: E402
 from crh_train.types import StepRecord  # noqa: E402
 
-heard = BackgroundSaver.after_step
+heard, validate = BackgroundSaver.after_step, validator.validate
 
 
 def after_step(saver: BackgroundSaver, record: StepRecord) -> None:
@@ -26,5 +30,12 @@ def after_step(saver: BackgroundSaver, record: StepRecord) -> None:
         os.kill(os.getpid(), number)
 
 
+def interrupted(*arguments: Any) -> Any:
+    if step == 0:
+        os.kill(os.getpid(), number)
+    return validate(*arguments)
+
+
 BackgroundSaver.after_step = after_step  # type: ignore[method-assign]
+validator.validate = interrupted
 main()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import STEPS_PER_EPOCH, ahead, chronicle_text, contents
+from command_line import STEPS_PER_EPOCH, STOPPED, TINY, ahead, chronicle_text, contents, crh, only_run
 from conftest import Made
 
 from crh_train import checkpoint, state, training
@@ -78,6 +78,19 @@ def test_after_sigterm_the_states_and_reports_are_those_of_the_undisturbed_run(
         ours, theirs = getattr(mine, section), getattr(last, section)
         assert ours.keys() == theirs.keys()
         assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_during_the_validation_names_the_command_that_goes_on(
+    finished: RunFolder, env: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    stopped = crh(name, "0", "run", *TINY, env=env, cwd=tmp_path, program=(str(STOPPED),))
+    run = only_run(tmp_path / "runs")
+    assert (stopped.returncode, stopped.stdout) == (130, "")
+    assert stopped.stderr.endswith(f"what was saved is kept, go on: crh-train resume {run.name}\n")
+    assert crh("resume", run.name, env=env, cwd=tmp_path).returncode == 0
+    assert contents(run.path / "reports") == contents(finished.path / "reports")
+    assert contents(run.path / "checkpoints") == contents(finished.path / "checkpoints")
 
 
 def test_save_load_save_gives_the_same_bytes(finished: RunFolder, tmp_path: Path) -> None:
