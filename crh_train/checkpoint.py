@@ -12,7 +12,8 @@ Format 1 of `.chk`; integers are little-endian:
 
 1. A checkpoint MUST be a regular file that ends where its payload ends.
 2. The header MUST be at most 16 MiB of msgpack: a map of exactly the fields of `CheckpointHeader`, keys sorted, every
-   value in its shortest encoding, without ext types; that is, packing what was unpacked gives the same bytes.
+   value in its shortest encoding, without ext types; that is, packing what was unpacked gives the same bytes. No list
+   but `arrays` is longer than 32, and `arrays` not than 16,384.
 3. `arrays` lists the arrays, each a map `{dtype, name, offset, section, sha256, shape, size}`, by section (`model`,
    then `optimizer`) and then by name, strictly increasing. The first offset is 0, each next one is where the array
    before ends, and the last array ends where the payload does. `size` MUST be the shape times the size of the dtype,
@@ -31,21 +32,17 @@ with `sha256` as in 4, in hexadecimal. The counters belong to the RNG because ev
 is made of the pieces' hashes, an auditor who holds it can check the header alone, or one piece of one array.
 """
 
-import hashlib
-import os
-import struct
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from crh_train import filesystem
+from crh_train import checkpoint_file, filesystem
+from crh_train.checkpoint_file import sha256, with_prefix
 from crh_train.checkpoint_header import (
     DIGEST_BYTES,
     DTYPES,
-    MAX_HEADER_BYTES,
     PIECE_BYTES,
     SECTIONS,
     ArrayEntry,
@@ -56,15 +53,9 @@ from crh_train.checkpoint_header import (
     unpack,
 )
 from crh_train.chronicle import ChronicleOffset
+from crh_train.cores import thread_pool
 from crh_train.digest import little_endian
 from crh_train.errors import CorruptCheckpoint
-
-MAGIC = b"CRHCHK\r\n"
-VERSION = 1
-
-_PREFIX = struct.Struct("<8sIQ32s")
-_HASH_THREADS = 4
-_ADVICE = "do not use this file; `crh-train verify` on its run names the newest good checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,8 +78,8 @@ class Checkpoint:
 def checkpoint_hash(checkpoint: Checkpoint) -> str:
     """SHA256(model + optimizer + RNG + config), 64 hexadecimal digits; its bytes stand in the module's docstring."""
     payload = _payload(checkpoint)
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        return _header(checkpoint, payload, pool.map(_sha256, _pieces(payload))).hash
+    with thread_pool() as pool:
+        return _header(checkpoint, payload, pool.map(sha256, _pieces(payload))).hash
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -105,25 +96,33 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
       StorageFailed: the disk refused; nothing was published.
     """
     payload = _payload(checkpoint)
-    with ThreadPoolExecutor(_HASH_THREADS) as pool, filesystem.NewFile(folder) as file:
-        hashes = pool.map(_sha256, _pieces(payload))  # runs while the payload is being written
-        blank = (b"\0" * DIGEST_BYTES for _ in _pieces(payload))
-        file.write(bytes(_PREFIX.size + len(pack(_header(checkpoint, payload, blank)))))
-        for _, _, array in payload:
-            file.write(_bytes(array))
+    try:
+        blank = pack(_header(checkpoint, payload, (bytes(DIGEST_BYTES) for _ in _pieces(payload))))
+        unpack(blank)
+    except (ValueError, OverflowError) as error:
+        raise CorruptCheckpoint(f"checkpoint at step {checkpoint.step} cannot be stored: {error}") from error
+    with thread_pool() as pool, filesystem.NewFile(folder) as file:
+        hashes = pool.map(sha256, _pieces(payload))  # runs while the payload is being written
+        file.write(bytes(len(with_prefix(blank))))
+        for piece in _pieces(payload):
+            file.write(piece)
         header = _header(checkpoint, payload, hashes)
         packed = pack(header)
-        try:
-            unpack(packed)
-        except ValueError as error:
-            raise CorruptCheckpoint(f"checkpoint at step {checkpoint.step} cannot be stored: {error}") from error
-        file.write_at_start(_PREFIX.pack(MAGIC, VERSION, len(packed), hashlib.sha256(packed).digest()) + packed)
+        file.write_at_start(with_prefix(packed))
         path = folder / header.file_name
         if not file.publish(path.name):
-            if not file.same_bytes_as(path):
+            if not _holds(path, packed):
                 raise CorruptCheckpoint(f"{path}: is there already, with other bytes; move it away and resume the run")
             filesystem.fsync_folder(folder)  # a crash may have come between its rename and its folder's sync
     return path
+
+
+def _holds(path: Path, packed: bytes) -> bool:
+    """Whether the file at `path` is whole and has this header, and so every byte of the payload too."""
+    try:
+        return pack(checkpoint_file.check(path)) == packed
+    except CorruptCheckpoint:
+        return False
 
 
 _Payload = Sequence[tuple[str, str, np.ndarray]]
@@ -147,10 +146,6 @@ def _pieces(payload: _Payload) -> Iterable[memoryview]:
     for _, _, array in payload:
         for begin in range(0, array.nbytes, PIECE_BYTES):
             yield _bytes(array)[begin : begin + PIECE_BYTES]
-
-
-def _sha256(piece: memoryview) -> bytes:
-    return hashlib.sha256(piece).digest()
 
 
 def _header(checkpoint: Checkpoint, payload: _Payload, hashes: Iterable[bytes]) -> CheckpointHeader:
@@ -194,33 +189,11 @@ def _header(checkpoint: Checkpoint, payload: _Payload, hashes: Iterable[bytes]) 
 def read(path: Path) -> Checkpoint:
     """The checkpoint at `path`, every byte of it checked; arrays are read-only.
 
-    The bytes that are hashed are the bytes that are returned: they are read once, into memory of our own, and so the
-    file can change meanwhile without harm. Raises `CorruptCheckpoint` naming the file and the place in it.
+    Raises `CorruptCheckpoint` naming the file and the place in it.
     """
-    with (
-        filesystem.opened_regular(path, CorruptCheckpoint) as (descriptor, size),
-        ThreadPoolExecutor(_HASH_THREADS) as pool,
-    ):
-        header, start = _read_header(path, descriptor, size)
-        buffers = [np.empty(entry.size, np.uint8) for entry in header.arrays]
-
-        def load(piece: tuple[int, int]) -> bool:
-            index, begin = piece
-            entry, view = header.arrays[index], buffers[index].data[begin : begin + PIECE_BYTES]
-            got = os.preadv(descriptor, [view], start + entry.offset + begin)
-            expected = entry.sha256[begin // PIECE_BYTES * DIGEST_BYTES :][:DIGEST_BYTES]
-            return got == len(view) and _sha256(view) == expected
-
-        pieces = [(i, begin) for i, entry in enumerate(header.arrays) for begin in range(0, entry.size, PIECE_BYTES)]
-        for (index, begin), good in zip(pieces, pool.map(load, pieces), strict=True):
-            if not good:
-                entry = header.arrays[index]
-                raise CorruptCheckpoint(
-                    f"{path}: {entry.section} array '{entry.name}': piece {begin // PIECE_BYTES + 1} of "
-                    f"{piece_count(entry.size)} does not have its SHA-256; {_ADVICE}"
-                )
+    header, payload = checkpoint_file.read(path)
     states: dict[str, dict[str, np.ndarray]] = {section: {} for section in SECTIONS}
-    for entry, buffer in zip(header.arrays, buffers, strict=True):
+    for entry, buffer in zip(header.arrays, payload, strict=True):
         array = buffer.view(dtype_named(entry.dtype)).reshape(entry.shape)
         array.flags.writeable = False
         states[entry.section][entry.name] = array
@@ -237,48 +210,3 @@ def read(path: Path) -> Checkpoint:
         chronicle_offset=header.chronicle_offset,
         previous=header.previous,
     )
-
-
-def read_header(path: Path) -> CheckpointHeader:
-    """The header at `path`, checked against its hash and the file's name; the payload is not read.
-
-    Raises `CorruptCheckpoint`.
-    """
-    with filesystem.opened_regular(path, CorruptCheckpoint) as (descriptor, size):
-        return _read_header(path, descriptor, size)[0]
-
-
-def _read_header(path: Path, descriptor: int, size: int) -> tuple[CheckpointHeader, int]:
-    """The header and where the payload begins."""
-    prefix = os.pread(descriptor, _PREFIX.size, 0)
-    if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
-        raise CorruptCheckpoint(
-            f"{path}: expected a checkpoint, found a file of {size} bytes that begins {prefix[:8]!r}"
-        )
-    _, version, length, digest = _PREFIX.unpack(prefix)
-    if version != VERSION:
-        raise CorruptCheckpoint(
-            f"{path}: expected format version {VERSION}, found {version}; use the crh-train that wrote it"
-        )
-    if length > min(MAX_HEADER_BYTES, size - _PREFIX.size):
-        raise CorruptCheckpoint(
-            f"{path}: header: expected at most {MAX_HEADER_BYTES} bytes inside a file of {size}, "
-            f"found {length}; {_ADVICE}"
-        )
-    packed = os.pread(descriptor, length, _PREFIX.size)
-    if hashlib.sha256(packed).digest() != digest:
-        raise CorruptCheckpoint(f"{path}: header: does not have its SHA-256; {_ADVICE}")
-    try:
-        header = unpack(packed)
-    except ValueError as error:
-        raise CorruptCheckpoint(f"{path}: header: {error}; {_ADVICE}") from error
-    start = _PREFIX.size + length
-    expected = start + sum(entry.size for entry in header.arrays)
-    if size != expected:
-        raise CorruptCheckpoint(f"{path}: expected {expected} bytes, found {size}; {_ADVICE}")
-    if path.name != header.file_name:
-        raise CorruptCheckpoint(
-            f"{path}: the content belongs under the name {header.file_name}; if only the name "
-            "was changed, change it back"
-        )
-    return header, start

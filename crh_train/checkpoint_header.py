@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 
+from crh_train.bounded_msgpack import BoundedValues
 from crh_train.chronicle import ChronicleOffset
 from crh_train.digest import digest_json
 
@@ -32,7 +33,7 @@ DTYPES = (
 
 _MAX_ITEMS = 16 * MAX_ARRAYS  # list elements, map entries and containers in a header
 _NAME = re.compile(r"e(\d{5,})-s(\d{8,})-([0-9a-f]{64})\.chk", re.ASCII)
-_OFFSET_KEYS = sorted(ChronicleOffset._fields)
+_SHOWN_CHARACTERS = 80
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -98,6 +99,11 @@ def parse_name(name: str) -> CheckpointName | None:
     return parsed if name == parsed.text else None
 
 
+_HEADER_KEYS = tuple(field.name for field in dataclasses.fields(CheckpointHeader))
+_ENTRY_KEYS = tuple(field.name for field in dataclasses.fields(ArrayEntry))
+_OFFSET_KEYS = tuple(sorted(ChronicleOffset._fields))
+
+
 # --- bytes ---------------------------------------------------------------------------------------------------------
 
 
@@ -108,28 +114,37 @@ def piece_count(size: int) -> int:
 
 def pack(header: CheckpointHeader) -> bytes:
     """The header's canonical bytes."""
-    fields = {field.name: getattr(header, field.name) for field in dataclasses.fields(header)}
-    fields["arrays"] = [dataclasses.asdict(entry) for entry in header.arrays]
-    offset = header.chronicle_offset._asdict()
-    fields["chronicle_offset"] = {name: offset[name] for name in _OFFSET_KEYS}
+    fields = {name: getattr(header, name) for name in _HEADER_KEYS}
+    fields["arrays"] = [{name: getattr(entry, name) for name in _ENTRY_KEYS} for entry in header.arrays]
+    fields["chronicle_offset"] = {name: getattr(header.chronicle_offset, name) for name in _OFFSET_KEYS}
     packed: bytes = msgpack.packb(fields, use_bin_type=True)
     return packed
 
 
 def unpack(packed: bytes) -> CheckpointHeader:
     """The header in `packed`; `ValueError` says what is wrong with it."""
-    document = _unpack_bounded(packed)
-    _expect_keys(document, CheckpointHeader)
-    if not isinstance(document["arrays"], list):
-        raise ValueError(f"arrays: expected a list, found {document['arrays']!r:.80}")
-    arrays: list[ArrayEntry] = []
-    for number, item in enumerate(document["arrays"]):
-        arrays.append(_array_entry(item, f"arrays[{number}]", arrays[-1] if arrays else None))
+    if len(packed) > MAX_HEADER_BYTES:
+        raise ValueError(f"expected at most {MAX_HEADER_BYTES} bytes, found {len(packed)}")
+    header = _header(
+        BoundedValues(packed, max_items=_MAX_ITEMS, max_length=MAX_DIMENSIONS, max_text_bytes=MAX_NAME_BYTES)
+    )
+    if pack(header) != packed:
+        raise ValueError("is not canonical msgpack")
+    return header
+
+
+def _header(values: BoundedValues) -> CheckpointHeader:
+    if values.enter_map("the top level") != len(_HEADER_KEYS):
+        raise ValueError(f"the top level: expected the keys {', '.join(_HEADER_KEYS)}")
+    document: dict[str, Any] = {}
+    for key in _HEADER_KEYS:
+        if (found := values.next("a key")) != key:
+            raise ValueError(f"the top level: expected the keys {', '.join(_HEADER_KEYS)}, found {_shown(found)}")
+        document[key] = _arrays(values) if key == "arrays" else values.next(key)
     offset = document["chronicle_offset"]
-    if not isinstance(offset, dict) or list(offset) != _OFFSET_KEYS:
-        raise ValueError(f"chronicle_offset: expected the keys {', '.join(_OFFSET_KEYS)}, found {offset!r:.80}")
+    _expect_keys(offset, _OFFSET_KEYS, "chronicle_offset")
     return CheckpointHeader(
-        arrays=arrays,
+        arrays=document["arrays"],
         chronicle_offset=ChronicleOffset(
             _integer(offset["bytes"], "chronicle_offset.bytes"),
             _integer(offset["records"], "chronicle_offset.records"),
@@ -146,89 +161,69 @@ def unpack(packed: bytes) -> CheckpointHeader:
     )
 
 
-def _unpack_bounded(packed: bytes) -> Any:
-    """Unpack without giving a hostile header more memory than an honest one needs: 10 MB of empty lists would take
-    700 MB, so what is unpacked is counted while it is being unpacked."""
-    items = 0
-
-    def count(container: list[Any]) -> list[Any]:
-        nonlocal items
-        items += 1 + len(container)
-        if items > _MAX_ITEMS:
-            raise ValueError(f"holds more than {_MAX_ITEMS} items")
-        return container
-
-    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(count(pairs))
-        if len(found) != len(pairs):
-            raise ValueError("holds a map with a duplicate key")
-        return found
-
-    try:
-        document = msgpack.unpackb(
-            packed,
-            list_hook=count,
-            object_pairs_hook=mapping,
-            max_array_len=MAX_ARRAYS,
-            max_map_len=16,
-            max_str_len=MAX_NAME_BYTES,
-            max_bin_len=MAX_HEADER_BYTES,
-            max_ext_len=0,
-        )
-        canonical = msgpack.packb(document, use_bin_type=True)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"is not the msgpack that the format allows: {str(error) or type(error).__name__}") from error
-    if canonical != packed:
-        raise ValueError("is not canonical msgpack")
-    return document
+def _arrays(values: BoundedValues) -> list[ArrayEntry]:
+    if (length := values.enter_list("arrays")) > MAX_ARRAYS:
+        raise ValueError(f"arrays: expected at most {MAX_ARRAYS}, found {length}")
+    arrays: list[ArrayEntry] = []
+    for number in range(length):
+        where = f"arrays[{number}]"
+        arrays.append(_array_entry(values.next(where), where, arrays[-1] if arrays else None))
+    return arrays
 
 
 def _array_entry(item: Any, where: str, before: ArrayEntry | None) -> ArrayEntry:
-    _expect_keys(item, ArrayEntry, where)
+    _expect_keys(item, _ENTRY_KEYS, where)
     section, name, dtype, sha256 = (item[key] for key in ("section", "name", "dtype", "sha256"))
     if section not in SECTIONS or not isinstance(name, str) or not name:
-        raise ValueError(f"{where}: expected a name in one of {SECTIONS}, found {section!r}, {name!r}")
+        raise ValueError(f"{where}: expected a name in one of {SECTIONS}, found {_shown(section)}, {_shown(name)}")
+    where = f"{where} {_shown(name)}"
     if dtype not in DTYPES:
-        raise ValueError(f"{where} '{name}': dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
+        raise ValueError(f"{where}: dtype: expected one of {', '.join(DTYPES)}, found {_shown(dtype)}")
     if before is not None and (before.section, before.name) >= (section, name):
-        raise ValueError(
-            f"{where} '{name}': expected arrays in strictly increasing order, it comes after '{before.name}'"
-        )
-    shape = _integers(item["shape"], f"{where} '{name}': shape", MAX_INTEGER)
+        raise ValueError(f"{where}: expected arrays in strictly increasing order, it comes after {_shown(before.name)}")
+    shape = _integers(item["shape"], f"{where}: shape", MAX_INTEGER)
     size, offset = _integer(item["size"], f"{where}.size"), _integer(item["offset"], f"{where}.offset")
-    if len(shape) > MAX_DIMENSIONS or math.prod(max(axis, 1) for axis in shape) > MAX_INTEGER:
-        raise ValueError(f"{where} '{name}': shape {shape} is larger than any array")
+    if math.prod(max(axis, 1) for axis in shape) > MAX_INTEGER:
+        raise ValueError(f"{where}: shape {shape} is larger than any array")
     if size != math.prod(shape) * dtype_named(dtype).itemsize:
-        raise ValueError(f"{where} '{name}': {dtype}{shape} does not take {size} bytes")
+        raise ValueError(f"{where}: {dtype}{shape} does not take {size} bytes")
     if offset != (0 if before is None else before.offset + before.size):
-        raise ValueError(f"{where} '{name}': its offset {offset} is not where the array before it ends")
+        raise ValueError(f"{where}: its offset {offset} is not where the array before it ends")
     if not isinstance(sha256, bytes) or len(sha256) != DIGEST_BYTES * piece_count(size):
-        raise ValueError(f"{where} '{name}': sha256: expected {DIGEST_BYTES} bytes for each piece")
+        raise ValueError(f"{where}: sha256: expected {DIGEST_BYTES} bytes for each piece")
     return ArrayEntry(dtype=dtype, name=name, offset=offset, section=section, sha256=sha256, shape=shape, size=size)
 
 
-def _expect_keys(document: Any, schema: type, where: str = "the top level") -> None:
-    expected = [field.name for field in dataclasses.fields(schema)]
-    if not isinstance(document, dict) or list(document) != expected:
-        raise ValueError(f"{where}: expected the keys {', '.join(expected)}, found {document!r:.80}")
+def _expect_keys(document: Any, keys: Sequence[str], where: str) -> None:
+    if not isinstance(document, dict) or tuple(document) != keys:
+        raise ValueError(f"{where}: expected the keys {', '.join(keys)}, found {_shown(document)}")
 
 
 def _integer(value: Any, where: str, maximum: int = MAX_INTEGER) -> int:
     if type(value) is not int or not 0 <= value <= maximum:
-        raise ValueError(f"{where}: expected an integer from 0 to {maximum}, found {value!r:.80}")
+        raise ValueError(f"{where}: expected an integer from 0 to {maximum}, found {_shown(value)}")
     return value
 
 
 def _integers(value: Any, where: str, maximum: int) -> list[int]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: expected a list, found {value!r:.80}")
+        raise ValueError(f"{where}: expected a list, found {_shown(value)}")
     return [_integer(element, where, maximum) for element in value]
 
 
 def _digest(value: Any, where: str) -> str:
     if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError(f"{where}: expected 64 hexadecimal digits, found {value!r:.80}")
+        raise ValueError(f"{where}: expected 64 hexadecimal digits, found {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """`value` in few characters on one line, whatever it holds: a list may hold lists without end."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"a map of {', '.join(map(_shown, value)):.80}"
+    return f"{value[:_SHOWN_CHARACTERS] if isinstance(value, str | bytes) else value!r:.80}"
 
 
 def dtype_named(name: str) -> np.dtype[Any]:

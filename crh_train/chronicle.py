@@ -139,12 +139,12 @@ def parse_line(line: bytes, number: int) -> ChronicleRecord:
 
 def _record(fields: dict[str, Any]) -> ChronicleRecord:
     for name in ("epoch", "batch", "step"):
-        if type(fields[name]) is not int or fields[name] < 0:
-            raise ValueError(f"{name} is {fields[name]!r}, expected an integer from 0")
+        if type(fields[name]) is not int or not 0 <= fields[name] < 2**53:
+            raise ValueError(f"{name} is {fields[name]!r:.80}, expected an integer from 0 to 2^53 - 1")
     for name in ("loss", "coherence", "lr", "grad_norm"):
         fields[name] = _float32(name, fields[name])
     if type(fields["timestamp"]) is not float:
-        raise ValueError(f"timestamp is {fields['timestamp']!r}, expected seconds with six decimals")
+        raise ValueError(f"timestamp is {fields['timestamp']!r:.80}, expected seconds with six decimals")
     return ChronicleRecord(**fields)
 
 
@@ -153,7 +153,7 @@ def _float32(name: str, value: Any) -> np.float32:
         return np.float32(value)
     if isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value]
-    raise ValueError(f'{name} is {value!r}, expected a float32, "NaN", "Infinity" or "-Infinity"')
+    raise ValueError(f'{name} is {value!r:.80}, expected a float32, "NaN", "Infinity" or "-Infinity"')
 
 
 # --- the chain -----------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 OPERATIONS = (
-    *("create", "open_append", "open_or_create", "write", "write_at", "truncate", "sync", "sync_data", "sync_folder"),
-    *("link", "rename", "unlink", "make_folder", "remove_folder"),
+    *("create", "open_append", "open_or_create", "write", "write_at", "start_writeback", "truncate"),
+    *("sync", "sync_data", "sync_folder", "link", "rename", "unlink", "make_folder", "remove_folder"),
 )
 """The names of all functions here."""
 
@@ -35,6 +35,13 @@ def write(descriptor: int, data: bytes | memoryview) -> int:
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
     return os.pwrite(descriptor, data, offset)
+
+
+def start_writeback(descriptor: int, offset: int, size: int) -> None:
+    """Let the system begin to write a part of a file out, without waiting for it: advice, which makes nothing durable.
+    The part also leaves the page cache once it is written."""
+    if sys.platform != "darwin":
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
 
 
 def truncate(descriptor: int, size: int) -> None:

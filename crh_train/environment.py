@@ -5,7 +5,6 @@ fingerprint promises the same bits and another one promises nothing: XLA's resul
 the number of threads and of devices, and on its own version.
 """
 
-import os
 import platform
 import re
 import sys
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from crh_train import cores
 from crh_train.digest import digest_json
 from crh_train.errors import EnvironmentRefused
 
@@ -86,7 +86,7 @@ def thread_count(environ: Mapping[str, str]) -> int:
     for name in _THREAD_VARIABLES:
         if name in environ and _INTEGER.fullmatch(environ[name]):
             return int(environ[name])
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores.available()
 
 
 def fingerprint(environ: Mapping[str, str], devices: int) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from crh_train.errors import StorageFailed
 TEMPORARY_PREFIX = ".tmp-"
 """Names that begin with this belong to a write that was not finished, and mean nothing."""
 
+WRITEBACK_BYTES = 16 << 20
+"""So much of a new file is handed to the disk while more is written, so that the disk is not idle until the sync."""
+
 
 @contextlib.contextmanager
 def _or_storage_failed(action: str, path: Path) -> Iterator[None]:
@@ -181,12 +184,19 @@ class NewFile:
                 self._descriptor = create_exclusive(self._path)
                 break
         self._exists = True
+        self._end = 0
+        self._handed_over = 0
 
     def __enter__(self) -> "NewFile":
         return self
 
     def write(self, data: bytes | memoryview) -> None:
         write(self._descriptor, data, self._path)
+        self._end += len(data)
+        if self._end - self._handed_over >= WRITEBACK_BYTES:
+            with contextlib.suppress(OSError):  # advice only: what is not written now is written by the sync
+                disk.start_writeback(self._descriptor, self._handed_over, self._end - self._handed_over)
+            self._handed_over = self._end
 
     def write_at_start(self, data: bytes) -> None:
         write_at(self._descriptor, data, 0, self._path)
@@ -208,17 +218,6 @@ class NewFile:
         replace(self._path, self._folder / name)
         self._exists = False
         fsync_folder(self._folder)
-
-    def same_bytes_as(self, path: Path) -> bool:
-        """Whether the regular file at `path` holds what was written so far."""
-        with open(self._descriptor, "rb", closefd=False) as mine, open(path, "rb") as other:
-            mine.seek(0)
-            while True:
-                block = mine.read(1 << 20)
-                if block != other.read(1 << 20):
-                    return False
-                if not block:
-                    return True
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from crh_train import checkpoint
-from crh_train.checkpoint import Checkpoint
-from crh_train.checkpoint_header import CheckpointName
+from crh_train.checkpoint_file import check
+from crh_train.checkpoint_header import CheckpointHeader, CheckpointName
 from crh_train.chronicle import CHAIN_NAME, LINES_NAME, SUMS_NAME
 from crh_train.chronicle_audit import ChronicleAudit
 from crh_train.errors import CorruptCheckpoint
@@ -69,7 +68,7 @@ def checkpoint_findings(
         if name not in paths:
             continue
         try:
-            found = checkpoint.read(paths[name])
+            found = check(paths[name])
         except CorruptCheckpoint as error:
             findings += damaged(_place(name), [str(error)])
             continue
@@ -85,7 +84,7 @@ def checkpoint_findings(
     return [*findings, *_unlogged_findings(unlogged, audited)], good
 
 
-def _out_of_order(found: Checkpoint, name: CheckpointName, before: CheckpointName | None) -> list[str]:
+def _out_of_order(found: CheckpointHeader, name: CheckpointName, before: CheckpointName | None) -> list[str]:
     problems: list[str] = []
     expected = None if before is None else before.hash
     if found.previous != expected:

@@ -4,15 +4,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from crh_train.cores import thread_pool
 from crh_train.errors import CorruptRun
 from crh_train.regular_file import opened_regular
 
-_THREADS = 4
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a pipe",
@@ -59,7 +58,7 @@ def files_in(folder: Path) -> RunFiles:
 
 def file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """SHA-256 of each of these files. Raises `CorruptRun` where one cannot be read."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with thread_pool() as pool:
         return dict(zip(names, pool.map(partial(_file_digest, folder), names), strict=True))
 
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from crh_train import checkpoint, filesystem, plain_json, run_lock
 from crh_train.checkpoint import Checkpoint
-from crh_train.checkpoint_header import CheckpointName, parse_name
+from crh_train.checkpoint_header import CheckpointHeader, CheckpointName, parse_name
 from crh_train.chronicle import LINES_NAME, ChronicleRecord
 from crh_train.chronicle_audit import ChronicleAudit, read_chronicle
 from crh_train.digest import canonical_json, digest_bytes, digest_json
@@ -245,7 +245,7 @@ class RunFolder:
             raise CorruptRun(f"{path}: expected the names of checkpoints in the order of training")
         return found
 
-    def disagreements(self, found: Checkpoint, audited: ChronicleAudit) -> list[str]:
+    def disagreements(self, found: Checkpoint | CheckpointHeader, audited: ChronicleAudit) -> list[str]:
         """In words, where a checkpoint contradicts this run's identity or chronicle; empty where it does not."""
         problems = self.identity_disagreements(found)
         offset = found.chronicle_offset
@@ -258,7 +258,7 @@ class RunFolder:
             problems.append(f"its chronicle offset is not the chain's at line {offset.records}")
         return problems
 
-    def identity_disagreements(self, found: Checkpoint) -> list[str]:
+    def identity_disagreements(self, found: Checkpoint | CheckpointHeader) -> list[str]:
         """In words, which hashes and seed of a checkpoint are not this run's."""
         run = self.run_document()
         return [

@@ -1,14 +1,13 @@
 """Training state as named arrays, and back: what a checkpoint holds, and what an archived program takes and gives."""
 
-import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
+from crh_train.cores import thread_pool
 from crh_train.digest import digest_arrays
 from crh_train.errors import CorruptCheckpoint
 from crh_train.randomness import wrapped
@@ -51,7 +50,7 @@ def copied(host: HostState, into: HostState | None) -> HostState:
         for name in source
         for pair in zip(_pieces(target[name]), _pieces(source[name]), strict=True)
     ]
-    with ThreadPoolExecutor(_cores()) as pool:
+    with thread_pool() as pool:
         list(pool.map(lambda pair: np.copyto(*pair), pairs))
     return HostState(into.model_state, into.optimizer_state, host.rng_state.copy(), host.step)
 
@@ -61,7 +60,7 @@ def not_finite(host: HostState) -> tuple[str, str] | None:
     sections = (("parameter", host.model_state), ("optimizer state", host.optimizer_state))
     named = [(section, name, arrays[name]) for section, arrays in sections for name in sorted(arrays)]
     pieces = [(section, name, piece) for section, name, array in named for piece in _pieces(array)]
-    with ThreadPoolExecutor(_cores()) as pool:
+    with thread_pool() as pool:
         good = pool.map(lambda piece: bool(np.isfinite(piece[2]).all()), pieces)
         return next((piece[:2] for piece, finite in zip(pieces, good, strict=True) if not finite), None)
 
@@ -69,10 +68,6 @@ def not_finite(host: HostState) -> tuple[str, str] | None:
 def _pieces(array: np.ndarray) -> Iterable[np.ndarray]:
     flat = array.reshape(-1)
     return [flat[begin : begin + _PIECE] for begin in range(0, flat.size, _PIECE)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def from_host(host: HostState, like: TrainState) -> TrainState:

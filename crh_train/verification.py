@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crh_train import checkpoint
+from crh_train.checkpoint_file import check
 from crh_train.checkpoint_header import CheckpointName, parse_name
 from crh_train.chronicle import CHAIN_NAME, LINES_NAME, SUMS_NAME, TAIL_NAME, genesis
 from crh_train.chronicle_audit import ChronicleAudit, audit
@@ -64,7 +64,7 @@ def verify_checkpoint(path: Path) -> Verification:
     findings: list[Finding] = []
     found = None
     try:
-        found = checkpoint.read(path)
+        found = check(path)
         run_path = path.absolute().parent.parent
         if path.absolute().parent.name == "checkpoints" and (run_path / "run.json").exists():
             findings += damaged(path.name, RunFolder(run_path).identity_disagreements(found))

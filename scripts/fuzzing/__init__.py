@@ -1,0 +1,1 @@
+"""What is fuzzed, target by target; `scripts/fuzz.py` drives them."""
