@@ -123,6 +123,8 @@ def _wanted(folder: RunFolder, keep: int | None, now: float) -> tuple[int | None
     if (message := misfit(runtime, {"retention_days": object, ...: object})) is not None:
         raise CorruptRun(f"{folder.path / 'environment.json'}: {message}")
     days = runtime["retention_days"]
+    if not (days is None or type(days) in (int, float)):
+        raise CorruptRun(f"{folder.path / 'environment.json'}: expected days of retention, found {days!r:.80}")
     age = (now - (folder.path / LINES_NAME).stat().st_mtime) / DAY
     if days is None or age < days:
         return None, ""

@@ -1,13 +1,23 @@
 """What is known of a run on disk, as one JSON document: what `list`, `show` and `run --json` tell. No JAX."""
 
-import json
 from typing import Any
 
+from crh_train import plain_json
 from crh_train.chronicle import LINES_NAME
 from crh_train.chronicle_audit import audit
+from crh_train.config import PARTS
 from crh_train.errors import CorruptRun
 from crh_train.regular_file import read_regular
 from crh_train.run_folder import MAX_DOCUMENT_BYTES, RunFolder
+from crh_train.shape import Shape, misfit
+
+_CONFIG: Shape = {
+    **{part: {"name": str, ...: object} for part in PARTS},
+    "engine": {"epochs": int, ...: object},
+    ...: object,
+}
+_METRICS = {"metrics": {...: {"value": object, ...: object}}, ...: object}
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 def run_document(folder: RunFolder) -> dict[str, Any]:
@@ -15,7 +25,9 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
     run, session = folder.run_document(), folder.sessions()[0]
     audited = audit(folder.path, folder.run_hash)
     last = audited.last
-    stored = folder.checkpoints()
+    stored, config = folder.checkpoints(), folder.config_document()["config"]
+    if (message := misfit(config, _CONFIG)) is not None:
+        raise CorruptRun(f"{folder.path / 'config.json'}: {message}")
     return {
         "run": folder.name,
         "run_hash": folder.run_hash,
@@ -24,7 +36,7 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
         "overrides": session["command"]["overrides"],
         **run,
         "program": session["program"],
-        "config": folder.config_document()["config"],
+        "config": config,
         "steps": 0 if last is None else last.step,
         "epochs": 0 if last is None else last.epoch + 1,
         "last_loss": None if last is None else str(last.loss),
@@ -45,8 +57,15 @@ def validation_of(folder: RunFolder) -> dict[str, Any] | None:
         return None
     data = read_regular(path, MAX_DOCUMENT_BYTES, CorruptRun)
     try:
-        return {name: entry["value"] for name, entry in json.loads(data)["metrics"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        document = plain_json.parse(data)
+        if (message := misfit(document, _METRICS)) is not None:
+            raise ValueError(message)
+        found = {name: entry["value"] for name, entry in document["metrics"].items()}
+        for name, value in found.items():
+            if not (value is None or type(value) in (int, float) or value in _NOT_FINITE):
+                raise ValueError(f"{name!r:.80} is {value!r:.80}")
+    except ValueError as error:
         raise CorruptRun(
-            f"{path}: the metrics cannot be read ({error!r}); `crh-train verify {folder.argument}` says what is damaged"
+            f"{path}: the metrics cannot be read: {error}; `crh-train verify {folder.argument}` says what is damaged"
         ) from error
+    return found

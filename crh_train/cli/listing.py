@@ -56,5 +56,6 @@ def _row(document: dict[str, Any]) -> list[str]:
 def _result(validation: dict[str, float | None] | None) -> str:
     if validation is None:
         return "–"
-    found = [f"{name} {float(value):.3f}" for name in SHOWN[1:] if (value := validation[name]) is not None]
+    there = {name: validation[name] for name in SHOWN[1:] if name in validation}
+    found = [f"{name} {float(value):.3f}" for name, value in there.items() if value is not None]
     return " · ".join(found[:3])

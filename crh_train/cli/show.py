@@ -46,7 +46,8 @@ def print_run(folder: "RunFolder") -> None:
         ("last loss", "–" if document["last_loss"] is None else document["last_loss"]),
     ]
     if validation is not None:
-        shown = [f"{name} {float(validation[name]):.4f}" for name in SHOWN if validation[name] is not None]
+        there = [name for name in SHOWN if name in validation and validation[name] is not None]
+        shown = [f"{name} {float(validation[name]):.4f}" for name in there]
         rows.append(("held out", " · ".join(shown)))
     rows += [
         ("run hash", document["run_hash"]),
