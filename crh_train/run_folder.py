@@ -12,7 +12,7 @@ in `recovery.py`. Knows nothing of training or of JAX.
       checkpoints/      (checkpoint.py); `….chk.damaged`: what recovery set aside
       removed.json      {"removed": [file names of checkpoints], "sha256": of that list's canonical JSON}, where
                         `runtime.keep` or `crh-train gc` removed some
-      signatures/       (statement.py), where somebody signed the finished run
+      signatures/       (signatures.py), where somebody signed the finished run
       reports/          SHA256SUMS comes last and makes the run a finished one
       .lock             locked with flock by the one writer, never removed; holds its process id
 

@@ -1,1 +1,1 @@
-"""Faults that the run store is tried with, kind by kind; `scripts/faults.py` prints them in one table."""
+"""Faults that the run store is tried with, kind by kind; `scripts/fault_table.py` prints them in one table."""
