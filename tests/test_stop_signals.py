@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +17,14 @@ from crh_train.types import StepMetrics, TrainState
 
 STATE = TrainState({"bias": jnp.ones(2)}, (), root_key(0), jnp.int32(0))
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def hangup() -> Iterator[None]:
+    """SIGHUP as it is by default: what started the tests may ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def handlers() -> list[Any]:

@@ -150,7 +150,7 @@ def make_state(arrays: Mapping[str, np.ndarray]) -> HostState:
 def stalls(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """By how much the step that saves is longer than a usual one, and how late all steps until the next save are, that
     one included. A step either waits, as for an accelerator, or does a fixed work on one core."""
-    print(f"\n{'stall':<44}{'first save':>12}{'later saves':>13}{'late in all':>13}")
+    print(f"\n{'stall':<56}{'first save':>12}{'later saves':>13}{'late in all':>13}")
     for number, (kind, step) in enumerate((("an accelerator's", waiting_step), ("one core's", computing_step()))):
         usual = statistics.median(loop(step, lambda _: None))
         for name, make in (("waiting", blocking), ("in the background", background)):
@@ -159,7 +159,7 @@ def stalls(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
             stalled = [taken[begin] - usual for begin in begins]
             late = [sum(taken[begin : begin + SAVE_EVERY]) - usual * SAVE_EVERY for begin in begins]
             print(
-                f"  {f'{name}, {kind} steps of {usual * 1e3:.0f} ms':<42}{stalled[0] * 1e3:>9.0f} ms"
+                f"  {f'{name}, {kind} steps of {usual * 1e3:.0f} ms':<54}{stalled[0] * 1e3:>9.0f} ms"
                 f"{statistics.median(stalled[1:]) * 1e3:>10.0f} ms{statistics.median(late[1:]) * 1e3:>10.0f} ms"
             )
 
