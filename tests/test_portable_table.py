@@ -10,7 +10,8 @@ from jax import lax
 import crh_train.portable
 from crh_train.errors import NotPortable
 from crh_train.portable import portable, table
-from crh_train.portable.table import RULES, Kind
+from crh_train.portable.rules import Kind
+from crh_train.portable.table import RULES
 
 OF_LAX, FROM_ELSEWHERE = "**Primitives of jax.lax**", "**Primitives from elsewhere in JAX:**"
 

@@ -29,8 +29,8 @@ taken inside, `portable(jax.grad(loss))`, because bits have none.
 **In order of reading.** `fences` and `storage` (what every rule is made of), `fixed_point` (exact sums), `scope` (what
 a rule is given), `elementwise`, `polynomial` with `exponential`, `trigonometric` and `special`, `contraction`,
 `convolution` with `convolution_lowerings`, `sums` and `windows`, `ranks` with `ordering`, `scattering`,
-`complex_numbers`, `fourier`, `collectives`, `control`, `gamma`; then `table` (from a primitive to its rule) and
-`transform` (the walk).
+`complex_numbers`, `fourier`, `collectives`, `control`, `gamma`; then `rules` (what a rule is), `table` (from a
+primitive to its rule) and `transform` (the walk).
 
 **Primitives of jax.lax** (0.10 to 0.12), by what makes their results the same everywhere:
 

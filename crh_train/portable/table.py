@@ -2,8 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from jax.extend import core
 
 from crh_train.portable import (
     collectives,
-    complex_numbers,
     contraction,
     control,
     convolution,
@@ -30,89 +28,18 @@ from crh_train.portable import (
     windows,
 )
 from crh_train.portable.fences import flush
+from crh_train.portable.rules import (
+    Kind,
+    Rule,
+    as_it_is,
+    called,
+    of_arrays,
+    of_contraction,
+    of_each,
+    of_elements,
+    written_out,
+)
 from crh_train.portable.scope import Scope
-
-
-class Kind(Enum):
-    """What makes a primitive's result the same everywhere, as the package's docstring lists it."""
-
-    MOVED = "moved data"  # bits go elsewhere unchanged, denormals and NaNs too
-    IMAGE = "bits seen"  # a float's bits become visible, or are made
-    INTEGER = "integer"  # integers, bools and random bits: exact as XLA has them
-    EXACT = "exact"  # of floats: nothing is rounded, or rounded once from an exact value
-    ORDER_FREE = "order-free"  # many numbers combined so that their order cannot matter
-    FENCED = "fenced"  # a fixed sequence of IEEE operations, kept apart
-    CALL = "call"  # a named part of the program, read as if written out
-    CONTROL = "control flow"
-    REFUSED = "refused"
-
-
-class Rule(NamedTuple):
-    """How a primitive is rewritten: (scope, its equation, its operands) -> its results."""
-
-    kind: Kind
-    apply: Callable[[Scope, core.JaxprEqn, Sequence[Array]], Any]
-    reason: str = ""
-
-
-def _as_it_is(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
-    outputs = equation.primitive.bind(*operands, **equation.params)
-    return list(outputs) if equation.primitive.multiple_results else [outputs]
-
-
-def _elementwise(kind: Kind, function: Callable[..., Array], *used: str) -> Rule:
-    """A rule for floats, given the parameters `used`; complex ones have their own, integers are as XLA has them."""
-
-    def apply(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
-        if not any(jnp.issubdtype(x.dtype, jnp.inexact) for x in operands):
-            return _as_it_is(scope, equation, operands)
-        params = {name: equation.params[name] for name in used}
-        aval: Any = equation.outvars[0].aval
-        shape = aval.shape
-        full = [x if x.shape == shape else lax.broadcast_in_dim(x, shape, range(shape and x.ndim)) for x in operands]
-        if any(x.dtype == jnp.complex64 for x in operands):
-            name = equation.primitive.name
-            if name not in complex_numbers.COMPLEX:
-                raise NotImplementedError("it has no rule for complex64")
-            return [complex_numbers.COMPLEX[name](scope.fence, *full, **params)]
-        # Only pow mixes them: a count as an exponent.
-        floats = [x if x.dtype == jnp.float32 else storage.from_integer(x) for x in full]
-        return [function(scope.fence, *floats, **params)]
-
-    return Rule(kind, apply)
-
-
-def _structured(kind: Kind, function: Callable[..., Array | Sequence[Array]]) -> Rule:
-    """A rule that is given the scope, the operands and all of the equation's parameters, and sees to every type."""
-
-    def apply(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
-        name, chosen = equation.primitive.name, function
-        if name in complex_numbers.STRUCTURED and any(x.dtype == jnp.complex64 for x in operands):
-            chosen = complex_numbers.STRUCTURED[name]
-        outputs = chosen(scope, *operands, **equation.params)
-        return [outputs] if isinstance(outputs, Array) else list(outputs)
-
-    return Rule(kind, apply)
-
-
-def _called(name: str) -> Rule:
-    def apply(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> tuple[core.Jaxpr, Sequence[Any]]:
-        inner = equation.params[name]
-        return (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
-
-    return Rule(Kind.CALL, apply)
-
-
-def _written_out(program: Callable[[core.JaxprEqn], Callable[..., Any]]) -> Rule:
-    """A rule for a primitive that stands for a program in JAX: what that is for its equation, flat."""
-
-    def apply(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> tuple[core.Jaxpr, Sequence[Any]]:
-        avals: list[Any] = [variable.aval for variable in equation.invars]
-        with jax.enable_x64(False):  # as where the primitive was bound
-            inner = jax.make_jaxpr(program(equation))(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
-        return inner.jaxpr, inner.consts
-
-    return Rule(Kind.CALL, apply)
 
 
 def _expansion(equation: core.JaxprEqn) -> Callable[..., Any]:
@@ -125,34 +52,19 @@ def _expansion(equation: core.JaxprEqn) -> Callable[..., Any]:
     return expanded
 
 
-def _contraction(function: Callable[..., Array]) -> Rule:
-    """A rule for contractions: exact of integers as they are; beside a float, an integer is the float nearest to it."""
-    structured = _structured(Kind.ORDER_FREE, function)
-
-    def apply(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
-        dtypes = {x.dtype for x in operands}
-        if not any(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
-            return _as_it_is(scope, equation, operands)
-        common = np.dtype(jnp.complex64 if jnp.complex64 in dtypes else jnp.float32)
-        applied: list[Array] = structured.apply(scope, equation, [storage.convert(x, common) for x in operands])
-        return applied
-
-    return Rule(Kind.ORDER_FREE, apply)
-
-
 def _random(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
     """Threefry is integer arithmetic; other generators are the backend's own."""
     arrays: list[Any] = [*operands, *(variable.aval for variable in equation.outvars)]
     for dtype in (array.dtype for array in arrays):
         if jnp.issubdtype(dtype, jax.dtypes.prng_key) and str(dtype) != "key<fry>":
             raise NotImplementedError(f"random keys of {dtype}; use jax.random.key(seed, impl='threefry2x32')")
-    return _as_it_is(scope, equation, operands)
+    return as_it_is(scope, equation, operands)
 
 
 def _iota(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
     dtype, shape = equation.params["dtype"], equation.params["shape"]
     if not jnp.issubdtype(dtype, jnp.inexact):
-        return _as_it_is(scope, equation, operands)
+        return as_it_is(scope, equation, operands)
     counted = lax.broadcasted_iota(jnp.int32, shape, equation.params["dimension"])
     return [storage.convert(counted, np.dtype(jnp.complex64 if dtype == jnp.complex64 else jnp.float32))]
 
@@ -185,12 +97,8 @@ def _next_after(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]
     """Of the type's own numbers: the one operation that must know a half type."""
     aval: Any = equation.outvars[0].aval
     function = functools.partial(elementwise.next_after, dtype=aval.dtype)
-    stepped: list[Array] = _elementwise(Kind.EXACT, function).apply(scope, equation, operands)
+    stepped: list[Array] = of_elements(Kind.EXACT, function).apply(scope, equation, operands)
     return stepped
-
-
-def _each(kind: Kind, functions: Mapping[str, Callable[..., Array]]) -> dict[str, Rule]:
-    return {name: _elementwise(kind, function) for name, function in functions.items()}
 
 
 _MOVED = [
@@ -335,20 +243,20 @@ _COMBINED: Mapping[str, Callable[..., Array | Sequence[Array]]] = {
 }
 
 RULES: Mapping[str, Rule] = {
-    **{name: Rule(Kind.MOVED, _as_it_is) for name in _MOVED},
-    **{name: Rule(Kind.INTEGER, _as_it_is) for name in _INTEGER},
+    **{name: Rule(Kind.MOVED, as_it_is) for name in _MOVED},
+    **{name: Rule(Kind.INTEGER, as_it_is) for name in _INTEGER},
     **{name: Rule(Kind.INTEGER, _random) for name in _RANDOM},
-    **{name: Rule(Kind.REFUSED, _as_it_is, reason) for name, reason in _REFUSED.items()},
-    "bitcast_convert_type": Rule(Kind.IMAGE, _as_it_is),
+    **{name: Rule(Kind.REFUSED, as_it_is, reason) for name, reason in _REFUSED.items()},
+    "bitcast_convert_type": Rule(Kind.IMAGE, as_it_is),
     "convert_element_type": Rule(Kind.EXACT, _convert),
     "empty": Rule(Kind.EXACT, _empty),
     "empty2": Rule(Kind.EXACT, _empty),
     "iota": Rule(Kind.EXACT, _iota),
     "nextafter": Rule(Kind.EXACT, _next_after),
-    "integer_pow": _elementwise(Kind.FENCED, elementwise.integer_power, "y"),
-    "round": _elementwise(Kind.EXACT, elementwise.round, "rounding_method"),
-    "reduce_precision": _structured(Kind.EXACT, sums.reduce_precision),
-    **_each(
+    "integer_pow": of_elements(Kind.FENCED, elementwise.integer_power, "y"),
+    "round": of_elements(Kind.EXACT, elementwise.round, "rounding_method"),
+    "reduce_precision": of_arrays(Kind.EXACT, sums.reduce_precision),
+    **of_each(
         Kind.EXACT,
         {
             "abs": elementwise.absolute,
@@ -376,7 +284,7 @@ RULES: Mapping[str, Rule] = {
             "sign": elementwise.sign,
         },
     ),
-    **_each(
+    **of_each(
         Kind.FENCED,
         {
             "add": elementwise.add,
@@ -391,22 +299,22 @@ RULES: Mapping[str, Rule] = {
             "sub": elementwise.subtract,
         },
     ),
-    **_each(Kind.FENCED, {name: _flushed(function) for name, function in _FUNCTIONS.items()}),
-    **{name: _structured(Kind.ORDER_FREE, function) for name, function in _COMBINED.items()},
-    "conv_general_dilated": _contraction(convolution.conv_general_dilated),
-    "dot_general": _contraction(contraction.dot_general),
-    "call_hi_primitive": _written_out(_expansion),
-    "closed_call": _called("call_jaxpr"),
-    "core_call": _called("call_jaxpr"),
-    "custom_jvp_call": _called("call_jaxpr"),
-    "custom_vjp_call": _called("call_jaxpr"),
-    "eval_jaxpr": _called("call_jaxpr"),
-    "jit": _called("jaxpr"),
-    "random_gamma": _written_out(lambda equation: functools.partial(gamma.samples, **equation.params)),
-    "cond": _structured(Kind.CONTROL, control.cond),
-    "platform_index": _structured(Kind.CONTROL, control.platform_index),
-    "remat2": _structured(Kind.CONTROL, control.remat),
-    "scan": _structured(Kind.CONTROL, control.scan),
-    "shard_map": _structured(Kind.CONTROL, control.shard_map),
-    "while": _structured(Kind.CONTROL, control.while_loop),
+    **of_each(Kind.FENCED, {name: _flushed(function) for name, function in _FUNCTIONS.items()}),
+    **{name: of_arrays(Kind.ORDER_FREE, function) for name, function in _COMBINED.items()},
+    "conv_general_dilated": of_contraction(convolution.conv_general_dilated),
+    "dot_general": of_contraction(contraction.dot_general),
+    "call_hi_primitive": written_out(_expansion),
+    "closed_call": called("call_jaxpr"),
+    "core_call": called("call_jaxpr"),
+    "custom_jvp_call": called("call_jaxpr"),
+    "custom_vjp_call": called("call_jaxpr"),
+    "eval_jaxpr": called("call_jaxpr"),
+    "jit": called("jaxpr"),
+    "random_gamma": written_out(lambda equation: functools.partial(gamma.samples, **equation.params)),
+    "cond": of_arrays(Kind.CONTROL, control.cond),
+    "platform_index": of_arrays(Kind.CONTROL, control.platform_index),
+    "remat2": of_arrays(Kind.CONTROL, control.remat),
+    "scan": of_arrays(Kind.CONTROL, control.scan),
+    "shard_map": of_arrays(Kind.CONTROL, control.shard_map),
+    "while": of_arrays(Kind.CONTROL, control.while_loop),
 }

@@ -13,9 +13,10 @@ from jax.extend import core
 
 from crh_train.errors import NotPortable
 from crh_train.portable.fences import SMALLEST, canonical, flush, make_fence
+from crh_train.portable.rules import Kind, Rule
 from crh_train.portable.scope import Accuracy, Scope
 from crh_train.portable.storage import FLOATS, HALVES, from_storage, to_storage
-from crh_train.portable.table import RULES, Kind, Rule
+from crh_train.portable.table import RULES
 
 P = ParamSpec("P")
 R = TypeVar("R")
