@@ -19,6 +19,7 @@ from crh_train.cli import main  # noqa: E402
 from crh_train.saving import BackgroundSaver  # noqa: E402
 from crh_train.types import StepRecord  # noqa: E402
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may ignore it
 heard, validate = BackgroundSaver.after_step, validator.validate
 
 

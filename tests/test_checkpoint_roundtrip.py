@@ -80,10 +80,11 @@ def test_after_sigterm_the_states_and_reports_are_those_of_the_undisturbed_run(
         assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_during_the_validation_names_the_command_that_goes_on(
-    finished: RunFolder, env: dict[str, str], tmp_path: Path
+    finished: RunFolder, env: dict[str, str], tmp_path: Path, name: str
 ) -> None:
-    stopped = crh("SIGTERM", "0", "run", *TINY, env=env, cwd=tmp_path, program=(str(STOPPED),))
+    stopped = crh(name, "0", "run", *TINY, env=env, cwd=tmp_path, program=(str(STOPPED),))
     run = only_run(tmp_path / "runs")
     assert (stopped.returncode, stopped.stdout) == (130, "")
     assert stopped.stderr.endswith(f"what was saved is kept, go on: crh-train resume {run.name}\n")
