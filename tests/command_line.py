@@ -26,6 +26,8 @@ TINY = ("conf=mri_step", *SMALL, "engine.epochs=3", "model.channels=4", "model.l
 """The run that most tests share: six steps an epoch."""
 EPOCHS, STEPS_PER_EPOCH = 3, 6
 
+COMMANDS = ("run", "replay", "verify", "sign", "resume", "list", "show", "gc", "doctor")
+
 LIMIT = 300  # seconds after which a process hangs
 
 STOPPED = Path(__file__).with_name("stopped.py")
@@ -74,6 +76,14 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.stdout.count("\n") == 1, (done.stdout, done.stderr)
     parsed: dict[str, Any] = json.loads(done.stdout)
     return parsed
+
+
+def refused(said: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line that an error prints, without its beginning."""
+    assert (said.returncode, said.stdout) == (code, ""), said.stderr
+    assert said.stderr.count("\n") == 1, said.stderr
+    assert said.stderr.startswith("error: ")
+    return said.stderr.removeprefix("error: ").removesuffix("\n")
 
 
 def only_run(runs: Path) -> RunFolder:

@@ -16,6 +16,7 @@ from command_line import (
     append,
     compiled_in,
     compiling_into,
+    copied,
     crh,
     environment,
     made_once,
@@ -90,6 +91,12 @@ def first(shared: Path, compiling: dict[str, str]) -> Made:
 @pytest.fixture(scope="session")
 def finished(first: Made) -> RunFolder:
     return only_run(first.folder / "runs")
+
+
+@pytest.fixture
+def store(finished: RunFolder, tmp_path: Path) -> RunFolder:
+    """The finished run, in `tmp_path/runs`, to do damage to."""
+    return copied(finished, tmp_path / "runs")
 
 
 @pytest.fixture(scope="session")
