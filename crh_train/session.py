@@ -3,7 +3,8 @@
 Everything that a run needs is opened and checked before its folder is made, so that a mistake leaves nothing behind.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from crh_train import __version__, distribution, divergence, environment, promises, training, validator
@@ -76,7 +77,8 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore,
     with folder.lock():
         # Another process can have made the run since it was looked for.
         if folder.untouched and folder.sessions() == [session]:
-            _complete(folder, opened, prepared, program, None, group)
+            with _interruptible(folder):
+                _complete(folder, opened, prepared, program, None, group)
             return Outcome(folder, False, ())
     return _existing(folder)
 
@@ -109,7 +111,8 @@ def resume(folder: RunFolder, config: RunConfig, group: Group = ALONE) -> Outcom
         recovered = recover(folder)
         first = 0 if recovered.checkpoint is None else recovered.checkpoint.step
         folder.add_session(session_record(opened, stored, first, folder.sessions()[0]["command"]))
-        _complete(folder, opened, prepared, program, recovered.checkpoint, group)
+        with _interruptible(folder):
+            _complete(folder, opened, prepared, program, recovered.checkpoint, group)
     notes = recovered.notes if kept else (*recovered.notes, sentence)
     difference = difference or _difference_from_tail(folder)
     if difference is not None:
@@ -133,6 +136,17 @@ def _difference_from_tail(folder: RunFolder) -> divergence.Difference | None:
     return next((difference for difference in found if difference is not None), None)
 
 
+@contextlib.contextmanager
+def _interruptible(folder: RunFolder) -> Iterator[None]:
+    """Outside the steps, a signal stops at once, and names the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            f"stopped by a signal; what was saved is kept, go on: crh-train resume {folder.argument}"
+        ) from stop
+
+
 def _complete(
     folder: RunFolder,
     opened: Opened,
@@ -142,22 +156,6 @@ def _complete(
     group: Group,
 ) -> None:
     """Train to the end, validate, and publish the reports, which make the run a finished one."""
-    try:
-        _train_and_report(folder, opened, prepared, program, checkpoint, group)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(
-            f"stopped by a signal; what was saved is kept, go on: crh-train resume {folder.argument}"
-        ) from stop
-
-
-def _train_and_report(
-    folder: RunFolder,
-    opened: Opened,
-    prepared: dataset.Dataset,
-    program: Program,
-    checkpoint: Checkpoint | None,
-    group: Group,
-) -> None:
     config, run = opened.config, opened.identity.run
     state = advance(folder, opened, program, checkpoint, config.engine.epochs * program.steps_per_epoch, group=group)
     params = distribution.replica(state.params)
