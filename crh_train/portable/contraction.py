@@ -27,13 +27,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from crh_train.portable.fences import narrow
-from crh_train.portable.fixed_point import EXACT_BITS, at_scale, is_bad, power_of_two, shared_exponent
+from crh_train.portable.fences import CANONICAL_NAN, narrow
+from crh_train.portable.fixed_point import (
+    EXACT_BITS,
+    Integers,
+    is_bad,
+    is_finite_sum,
+    made,
+    peak_exponent,
+    power_of_two,
+    scaled,
+)
 from crh_train.portable.scope import Accuracy, Scope
 
 _LEAST_BITS, _MOST_BITS = 22, 24
 HALF_BITS = 15  # of each half of 30
 _LOW_BITS = 30  # of the lower part of a sum: 2^22 such parts add up exactly, and as many of the upper
+WRITTEN_OUT = 16  # blocks of a contraction that are products of their own; more are one batched product
 
 
 class Bits(NamedTuple):
@@ -73,24 +83,36 @@ def dot_general(
     if out_sharding is not None:
         raise NotImplementedError("dot_general with out_sharding; use automatic sharding")
     (left_contract, right_contract), (left_batch, right_batch) = dimension_numbers
-    batch = tuple(left.shape[axis] for axis in left_batch)
-    rows, left_free = _matrices(left, left_batch, left_contract)
-    columns, right_free = _matrices(right, right_batch, right_contract)
-    return lax.reshape(matrix_product(scope.accuracy, rows, columns), (*batch, *left_free, *right_free))
+    left_free = [axis for axis in range(left.ndim) if axis not in (*left_batch, *left_contract)]
+    right_free = [axis for axis in range(right.ndim) if axis not in (*right_batch, *right_contract)]
+    shape = [left.shape[axis] for axis in (*left_batch, *left_free)] + [right.shape[axis] for axis in right_free]
+    rows = _joined(left, left_batch, left_free, left_contract)
+    # What needs no transposition: XLA takes the right operand either way.
+    in_columns = [*right_batch, *right_contract, *right_free] == list(range(right.ndim))
+    last = (right_contract, right_free) if in_columns else (right_free, right_contract)
+    columns = _joined(right, right_batch, *last)
+    return lax.reshape(matrix_product(scope.accuracy, rows, columns, 1 if in_columns else 2), shape)
 
 
-def matrix_product(accuracy: Accuracy, left: Array, right: Array) -> Array:
-    """Clean float32 [B, K, M] and [B, K, N] -> float32 [B, M, N]: the sum over K of their products."""
-    batch, terms, rows = left.shape
+def matrix_product(accuracy: Accuracy, left: Array, right: Array, right_axis: int) -> Array:
+    """Clean float32 [B, M, K] and [B, K, N], or [B, N, K] for `right_axis` 2 -> float32 [B, M, N]: the sum over K of
+    their products.
+    """
+    batch, rows, terms = left.shape
+    columns = right.shape[3 - right_axis]
     if 0 in (*left.shape, *right.shape):
-        return lax.full((batch, rows, right.shape[2]), 0, jnp.float32)
+        return lax.full((batch, rows, columns), 0, jnp.float32)
     bits = operand_bits(accuracy, terms)
-    left_exponents, right_exponents = shared_exponent(left, (1,)), shared_exponent(right, (1,))
-    integers = at_scale(left, left_exponents, bits.left), at_scale(right, right_exponents, bits.right)
-    total = integer_product(*integers, bits, (1, 1), block_product)
-    return to_units(
-        total, [lax.transpose(unit(left_exponents, bits.left), (0, 2, 1)), unit(right_exponents, bits.right)]
+    left_exponents, right_exponents = peak_exponent(left, 2), peak_exponent(right, right_axis)
+    total = integer_product(
+        scaled(left, left_exponents, bits.left),
+        scaled(right, right_exponents, bits.right),
+        bits,
+        (2, right_axis),
+        lambda one, other, product_bits: block_product(one.all(), other.all(), product_bits, right_axis),
     )
+    by_column = lax.reshape(power_of_two(right_exponents - np.int32(bits.right)), (batch, 1, columns))
+    return from_sums(total, [power_of_two(left_exponents - np.int32(bits.left)), by_column])
 
 
 def to_units(total: Array, units: Sequence[Array]) -> Array:
@@ -100,6 +122,13 @@ def to_units(total: Array, units: Sequence[Array]) -> Array:
     return narrow(total)
 
 
+def from_sums(total: Array, units: Sequence[Array]) -> Array:
+    """`to_units`, with the canonical NaN where a sum is not finite."""
+    value = to_units(total, units)
+    nan = lax.full_like(value, lax.bitcast_convert_type(CANONICAL_NAN, jnp.float32))
+    return lax.select(is_finite_sum(total), value, nan)
+
+
 def unit(exponents: Array, bits: int) -> Array:
     """What the integers of a scale count: float64 2^(exponents - bits), NaN where the scale is that of infinity."""
     value = power_of_two(exponents - np.int32(bits))
@@ -107,20 +136,28 @@ def unit(exponents: Array, bits: int) -> Array:
 
 
 def integer_product(
-    left: Array, right: Array, bits: Bits, axes: tuple[int, int], product: Callable[[Array, Array, int], Array]
+    left: Integers,
+    right: Integers,
+    bits: Bits,
+    axes: tuple[int, int],
+    product: Callable[[Integers, Integers, int], Array],
 ) -> Array:
-    """float64 integers of so many bits -> the sums of their products that `product` (left, right, bits of one) makes.
+    """Integers of so many bits -> the sums of their products that `product` (left, right, bits of one) makes.
 
     A sum of 53 bits is exact; a larger one is rounded once, one of 30-bit operands in a fixed order of its three parts.
     `axes` are an axis of the contraction in each.
     """
     if bits.product < EXACT_BITS:
         return product(left, right, bits.product)
-    left_high, left_low = halves(left)
-    right_high, right_low = halves(right)
-    high = product(left_high, right_high, 2 * HALF_BITS)
+    left_high, left_low = halves(left.all())
+    right_high, right_low = halves(right.all())
+
+    def exact(one: Array, other: Array) -> Array:
+        return product(made(one), made(other), 2 * HALF_BITS)
+
+    high, low = exact(left_high, right_high), exact(left_low, right_low)
     cross = lax.concatenate([left_high, left_low], axes[0]), lax.concatenate([right_low, right_high], axes[1])
-    middle, low = product(*cross, 2 * HALF_BITS), product(left_low, right_low, 2 * HALF_BITS)
+    middle = exact(*cross)
     return join(join(high, middle, HALF_BITS), low, HALF_BITS)
 
 
@@ -141,32 +178,63 @@ def added(sums: Sequence[Array], terms: int, product_bits: int) -> Array:
     parts = [functools.reduce(lax.add, sums[at : at + together]) for at in range(0, len(sums), together)]
     if len(parts) == 1:
         return parts[0]
-    highs, lows = zip(*(halves(part, _LOW_BITS) for part in parts), strict=True)
-    return join(functools.reduce(lax.add, highs), functools.reduce(lax.add, lows), _LOW_BITS)
+    highs, lows = zip(*(halves_of_sums(part) for part in parts), strict=True)
+    return join_of_sums(functools.reduce(lax.add, highs), functools.reduce(lax.add, lows))
 
 
-def block_product(left: Array, right: Array, product_bits: int) -> Array:
-    """float64 integers [B, K, M] and [B, K, N] -> their products' sums over K, rounded once; float64 [B, M, N]."""
-    terms, limit = left.shape[1], block_terms(product_bits)
-    if terms <= limit:
-        return lax.dot_general(left, right, (((1,), (1,)), ((0,), (0,))))
-    # Whole blocks need no padded copy; the sum is the same however it is cut.
-    block = next((size for size in range(limit, limit // 2, -1) if terms % size == 0), limit)
-    left, right = (_in_blocks(x, -(-terms // block), block) for x in (left, right))
-    partial = lax.dot_general(left, right, (((2,), (2,)), ((0, 1), (0, 1))))
-    high, low = (lax.reduce_sum(part, (1,)) for part in halves(partial, _LOW_BITS))
+def added_along(sums: Array, axis: int) -> Array:
+    """Exact sums along an axis -> their sum, rounded once."""
+    # Both halves in one reduction: XLA's CPU would fill whole arrays with 2^30 to give each to a kernel of its own.
+    zeros = (np.float64(0), np.float64(0))
+    high, low = lax.reduce(halves_of_sums(sums), zeros, lambda x, y: (x[0] + y[0], x[1] + y[1]), (axis,))
+    return join_of_sums(high, low)
+
+
+def halves_of_sums(sums: Array) -> tuple[Array, Array]:
+    """Exact sums -> two parts of each that add up, for 2^22 of them, without rounding; see `join_of_sums`."""
+    return halves(sums, _LOW_BITS)
+
+
+def join_of_sums(high: Array, low: Array) -> Array:
+    """What `halves_of_sums` parted, added up, rounded once."""
     return join(high, low, _LOW_BITS)
 
 
-def _in_blocks(x: Array, blocks: int, block: int) -> Array:
-    missing = blocks * block - x.shape[1]
-    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, missing, 0), (0, 0, 0)))
-    return lax.reshape(padded, (x.shape[0], blocks, block, x.shape[2]))
+def block_product(left: Array, right: Array, product_bits: int, right_axis: int) -> Array:
+    """float64 integers [B, M, K] and [B, K, N], or [B, N, K] for `right_axis` 2 -> their products' sums over K, rounded
+    once; float64 [B, M, N].
+    """
+    terms = left.shape[2]
+    blocks = -(-terms // block_terms(product_bits))
+    block = -(-terms // blocks)
+    if blocks <= WRITTEN_OUT:
+        starts = range(0, terms, block)
+        sums = [_product(_part(left, at, block, 2), _part(right, at, block, right_axis), right_axis) for at in starts]
+        return added(sums, block, product_bits)
+    left, right = _in_blocks(left, 2, blocks, block), _in_blocks(right, right_axis, blocks, block)
+    size = left.shape[0] // blocks
+    partial = lax.reshape(_product(left, right, right_axis), (size, blocks, left.shape[1], right.shape[3 - right_axis]))
+    return added_along(partial, 1)
 
 
-def _matrices(x: Array, batch: Sequence[int], contract: Sequence[int]) -> tuple[Array, tuple[int, ...]]:
-    """x -> [batch, contraction, free] and the shape of its free axes."""
-    free = [axis for axis in range(x.ndim) if axis not in batch and axis not in contract]
-    shape = [math.prod(x.shape[axis] for axis in group) for group in (batch, contract, free)]
-    moved = lax.reshape(lax.transpose(x, (*batch, *contract, *free)), shape)
-    return moved, tuple(x.shape[axis] for axis in free)
+def _product(left: Array, right: Array, right_axis: int) -> Array:
+    return lax.dot_general(left, right, (((2,), (right_axis,)), ((0,), (0,))))
+
+
+def _part(x: Array, start: int, size: int, axis: int) -> Array:
+    return lax.slice_in_dim(x, start, min(start + size, x.shape[axis]), axis=axis)
+
+
+def _in_blocks(x: Array, axis: int, blocks: int, block: int) -> Array:
+    """[B, .., K, ..] -> [B · blocks, .., block, ..], filled up with zeros."""
+    edges = [(0, blocks * block - x.shape[axis] if at == axis else 0, 0) for at in range(3)]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), edges)
+    split = lax.reshape(padded, (*x.shape[:axis], blocks, block, *x.shape[axis + 1 :]))
+    moved = lax.transpose(split, (0, axis, *(at for at in range(1, 4) if at != axis)))
+    return lax.reshape(moved, (x.shape[0] * blocks, *moved.shape[2:]))
+
+
+def _joined(x: Array, *groups: Sequence[int]) -> Array:
+    """The axes of each group as one, in this order."""
+    shape = [math.prod(x.shape[axis] for axis in group) for group in groups]
+    return lax.reshape(lax.transpose(x, [axis for group in groups for axis in group]), shape)

@@ -19,7 +19,7 @@ from jax import Array, lax
 
 from crh_train.portable.contraction import integer_product, operand_bits, to_units, unit
 from crh_train.portable.convolution_lowerings import Window, forward_sums, gradient_sums
-from crh_train.portable.fixed_point import at_scale, shared_exponent
+from crh_train.portable.fixed_point import scaled, shared_exponent
 from crh_train.portable.scope import Scope
 
 
@@ -83,8 +83,8 @@ def _convolve(scope: Scope, left: Array, right: Array, window: Window) -> Array:
     left_exponents = shared_exponent(left, tuple(axis for axis in range(1, left.ndim) if axis != batch_axis))
     right_exponents = shared_exponent(right, tuple(range(1, right.ndim - 1)))
     total = integer_product(
-        at_scale(left, left_exponents, bits.left),
-        at_scale(right, right_exponents, bits.right),
+        scaled(left, left_exponents, bits.left),
+        scaled(right, right_exponents, bits.right),
         bits,
         inputs_axes,
         functools.partial(sums, window=window),

@@ -1,25 +1,38 @@
-"""How the sums of a convolution are computed: two ways, of which each gives every bit of the exact sums.
+"""How the sums of a convolution are computed: each way gives every bit of the exact sums.
 
-On the CPU XLA's float64 convolution of the integers, of so many terms at a time that none rounds. Elsewhere, and where
-that cannot be, one float64 product, of whose operands the last spatial axis is laid out in columns, and shifted sums
-for the other axes: a GPU's library may choose a convolution (by FFT, Winograd's) that is no sum of the products.
+======================================  ==============================================================================
+a kernel over an image, on the CPU      XLA's float64 convolution of the integers, of so many input features at a time
+                                        that no sum rounds
+elsewhere, and over three axes          one float64 product, of whose operands the last spatial axis is laid out in
+                                        columns, and shifted sums for the other axes: a GPU's library may choose a
+                                        convolution (by FFT, Winograd's) that is no sum of the products
+a kernel as large as an image (the      the same with the two windows exchanged; where that is many blocks of exact
+gradient with respect to a kernel)      sums, in a loop over the image's lines, whose operands stay in the caches
+======================================  ==============================================================================
 
-Operands and results are float64 integers: G groups, N the left operand's batch, I what is contracted, O the features.
+Operands and results: G groups, N the left operand's batch, I what is contracted, O the features.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from crh_train.portable.contraction import added, block_product, block_terms, halves, join
+from crh_train.portable.contraction import (
+    WRITTEN_OUT,
+    added,
+    block_product,
+    block_terms,
+    halves_of_sums,
+    join_of_sums,
+)
+from crh_train.portable.fixed_point import Integers
 
-PIECE_BITS = 11  # of the lower of two pieces of an operand
 NAIVE_FEATURES = 16  # XLA's CPU has a slow path of its own for kernels of at most so many by so many features
-FAST_FEATURES = 32  # of a kernel as large as an image; beyond, it leaves the caches
 
 
 class Window(NamedTuple):
@@ -32,10 +45,9 @@ class Window(NamedTuple):
     padding: tuple[tuple[int, int, int], ...]  # of the input: before, after, between
 
 
-def forward_sums(left: Array, right: Array, product_bits: int, *, window: Window) -> Array:
+def forward_sums(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
     """[G, N, *spatial, I] and [G, *taps, I, O] of so many bits a product -> [G, N, O, *output], rounded once."""
-    taps = math.prod(window.taps)
-    together = block_terms(product_bits) // taps  # input features whose sums are exact
+    together = block_terms(product_bits) // math.prod(window.taps)  # input features whose sums are exact
 
     def native(left: Array, right: Array) -> Array:
         return _native_forward(left, right, product_bits, window=window, together=together)
@@ -43,64 +55,34 @@ def forward_sums(left: Array, right: Array, product_bits: int, *, window: Window
     def products(left: Array, right: Array) -> Array:
         return _forward(_padded(left, window.padding), right, product_bits, window=window)
 
-    return _by_platform(left, right, native if together else None, products)
-
-
-def gradient_sums(left: Array, right: Array, product_bits: int, *, window: Window) -> Array:
-    """[G, I, *spatial, N] and [G, I, *taps, O] -> [G, N, O, *output], for fewer outputs than taps."""
-    terms = math.prod(right.shape[1:-1])
-
-    def native(left: Array, right: Array) -> Array:
-        return _native_gradient(left, right, window=window, exact=terms <= block_terms(product_bits))
-
-    def products(left: Array, right: Array) -> Array:
-        return _gradient(_padded(left, window.padding), right, product_bits, window=window)
-
-    return _by_platform(left, right, native if terms <= block_terms(product_bits - PIECE_BITS) else None, products)
-
-
-def _by_platform(
-    left: Array, right: Array, native: Callable[[Array, Array], Array] | None, products: Callable[[Array, Array], Array]
-) -> Array:
-    if native is None or left.ndim > 5:  # XLA's CPU has no fast convolution over three axes
-        return products(left, right)
-    chosen: Array = lax.platform_dependent(left, right, cpu=native, default=products)
+    if not together or left.array.ndim > 5:  # XLA's CPU has no fast convolution over three axes
+        return products(left.all(), right.all())
+    chosen: Array = lax.platform_dependent(left.all(), right.all(), cpu=native, default=products)
     return chosen
+
+
+def gradient_sums(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
+    """[G, I, *spatial, N] and [G, I, *taps, O] -> [G, N, O, *output], for fewer outputs than taps."""
+    left = left.moved(functools.partial(_padded, padding=window.padding))
+    width, lines = window.taps[-1], math.prod(left.array.shape[2:-2])
+    blocks = -(-left.array.shape[1] * lines * width // block_terms(product_bits))
+    if blocks <= WRITTEN_OUT or len(window.taps) == 1 or width > block_terms(product_bits):
+        return _gradient(left.all(), right.all(), product_bits, window=window)
+    return _gradient_by_lines(left, right, product_bits, window=window)
 
 
 def _native_forward(left: Array, right: Array, product_bits: int, *, window: Window, together: int) -> Array:
     rank, inputs = len(window.output), left.shape[-1]
     space = tuple(range(1, 1 + rank))
     numbers = lax.ConvDimensionNumbers((0, rank + 1, *space), (rank + 1, rank, *range(rank)), (0, rank + 1, *space))
+    size = -(-inputs // -(-inputs // together))  # parts of about one size
     sums = []
-    for first in range(0, inputs, together):
-        last = min(first + together, inputs)
+    for first in range(0, inputs, size):
+        last = min(first + size, inputs)
         some = lax.slice_in_dim(left, first, last, axis=rank + 2), lax.slice_in_dim(right, first, last, axis=rank + 1)
         sums.append(_native(*some, window, numbers))
-    total = added(sums, together * math.prod(window.taps), product_bits)
+    total = added(sums, size * math.prod(window.taps), product_bits)
     return lax.transpose(total, (0, 1, rank + 2, *range(2, rank + 2)))
-
-
-def _native_gradient(left: Array, right: Array, *, window: Window, exact: bool) -> Array:
-    """A sum over all pixels is not exact as it is: then the right operand goes in two pieces of half as many bits."""
-    rank, features = len(window.output), right.shape[-1]
-    space = tuple(range(1, 1 + rank))
-    numbers = lax.ConvDimensionNumbers((rank + 1, 0, *space), (rank + 1, 0, *space), (0, 1, *range(2, rank + 2)))
-    pieces = right if exact else lax.concatenate(halves(right, PIECE_BITS), right.ndim - 1)
-    chunks = [
-        _native(
-            left,
-            lax.slice_in_dim(pieces, at, min(at + FAST_FEATURES, pieces.shape[-1]), axis=rank + 2),
-            window,
-            numbers,
-        )
-        for at in range(0, pieces.shape[-1], FAST_FEATURES)
-    ]
-    total = lax.concatenate(chunks, 2)
-    if exact:
-        return total
-    high, low = (lax.slice_in_dim(total, at, at + features, axis=2) for at in (0, features))
-    return join(high, low, PIECE_BITS)
 
 
 def _native(left: Array, right: Array, window: Window, numbers: lax.ConvDimensionNumbers) -> Array:
@@ -152,27 +134,85 @@ def _forward(left: Array, right: Array, product_bits: int, *, window: Window) ->
 
 def _gradient(left: Array, right: Array, product_bits: int, *, window: Window) -> Array:
     """As `_forward` with the two windows exchanged: shifted rows of the right matrix are padded to lie side by side."""
-    groups, inputs, *padded, batch = left.shape
-    features, (*leading, across) = right.shape[-1], window.output
-    columns = _columns(left, across, window.taps[-1], window.strides[-1], window.dilation[-1])
+    groups, inputs, *padded, _ = left.shape
+    columns = _columns(left, window.output[-1], window.taps[-1], window.strides[-1], window.dilation[-1])
     shifted = []
-    for position in np.ndindex(*leading):
-        edges = [
-            (at * stride, size - at * stride - (tap - 1) * step - 1, step - 1)
-            for at, stride, size, tap, step in zip(
-                position, window.strides, padded, window.taps, window.dilation, strict=False
-            )
-        ][: len(leading)]
-        around = ((0, 0, 0), (0, 0, 0), *edges, (0, 0, 0), (0, 0, 0))
-        shifted.append(lax.pad(right, jnp.zeros((), right.dtype), around))
+    for position in np.ndindex(*window.output[:-1]):
+        starts = [at * stride for at, stride in zip(position, window.strides, strict=False)]
+        shifted.append(_placed(right, starts, padded[:-1], window.dilation))
+    beside = lax.concatenate(shifted, right.ndim - 1)
     terms = inputs * math.prod(padded[:-1]) * window.taps[-1]
     made = block_product(
-        lax.reshape(columns, (groups, terms, across * batch)),
-        lax.reshape(lax.concatenate(shifted, right.ndim - 1), (groups, terms, len(shifted) * features)),
+        lax.transpose(lax.reshape(columns, (groups, terms, columns.shape[-1])), (0, 2, 1)),
+        lax.reshape(beside, (groups, terms, beside.shape[-1])),
         product_bits,
+        1,
     )
-    made = lax.reshape(made, (groups, across, batch, *leading, features))
-    return lax.transpose(made, (0, 2, made.ndim - 1, *range(3, made.ndim - 1), 1))
+    return _taps_last(made, left.shape[-1], window)
+
+
+def _gradient_by_lines(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
+    """As `_gradient`, by so many lines at a time that their sum is exact; with one sum an input, which may be spread
+    over devices.
+    """
+    groups, inputs, *padded, _ = left.array.shape
+    leading, width = padded[:-1], window.taps[-1]
+    lines = math.prod(leading)
+    together = block_terms(product_bits) // width
+    steps = -(-lines // together)
+    together = -(-lines // steps)
+    sizes = [math.prod(leading[axis + 1 :]) for axis in range(len(leading))]  # lines of one step along each axis
+    shifts = [
+        int(np.dot(position, np.multiply(window.strides[:-1], sizes))) for position in np.ndindex(window.output[:-1])
+    ]
+    furthest, filled = max(shifts), steps * together - lines
+
+    def in_lines(x: Array, before: int) -> Array:
+        joined = lax.reshape(x, (groups * inputs, lines, *x.shape[-2:]))
+        return lax.pad(joined, jnp.zeros((), x.dtype), ((0, 0, 0), (before, filled, 0), (0, 0, 0), (0, 0, 0)))
+
+    def some(x: Array, start: Array) -> Array:
+        ones = [1] * (len(leading) - 1)  # as many axes as before, because scales have them
+        return lax.reshape(
+            lax.dynamic_slice_in_dim(x, start, together, 1), (groups, inputs, *ones, together, *x.shape[-2:])
+        )
+
+    origin = [0] * len(leading)
+    lefts = in_lines(left.array, 0)
+    rights = in_lines(_placed(right.array, origin, leading, window.dilation), furthest)
+
+    def step(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        start = number * np.int32(together)
+        lines_here = left.of(some(lefts, start))
+        columns = _columns(lines_here, window.output[-1], width, window.strides[-1], window.dilation[-1])
+        shifted = [right.of(some(rights, start + np.int32(furthest - shift))) for shift in shifts]
+        operands = columns, lax.concatenate(shifted, shifted[0].ndim - 1)
+        lhs, rhs = (lax.reshape(x, (groups * inputs, together * width, x.shape[-1])) for x in operands)
+        made = lax.dot_general(lhs, rhs, (((1,), (1,)), ((0,), (0,))))
+        high, low = halves_of_sums(made)
+        return lax.add(sums[0], high), lax.add(sums[1], low)
+
+    shape = (groups * inputs, window.output[-1] * left.array.shape[-1], len(shifts) * right.array.shape[-1])
+    zeros = lax.full(shape, 0, jnp.float64)
+    high, low = lax.fori_loop(np.int32(0), np.int32(steps), step, (zeros, zeros))
+    summed = [lax.reduce_sum(lax.reshape(part, (groups, inputs, *shape[1:])), (1,)) for part in (high, low)]
+    return _taps_last(join_of_sums(*summed), left.array.shape[-1], window)
+
+
+def _taps_last(made: Array, batch: int, window: Window) -> Array:
+    """[G, across · N, leading · O] -> [G, N, O, *output]."""
+    *leading, across = window.output
+    parts = lax.reshape(made, (made.shape[0], across, batch, *leading, made.shape[2] // math.prod(leading)))
+    return lax.transpose(parts, (0, 2, parts.ndim - 1, *range(3, parts.ndim - 1), 1))
+
+
+def _placed(x: Array, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Array:
+    """[G, I, *spatial, O] with all but the last spatial axis in zeros of so many `sizes`, from `starts`, spread."""
+    edges = [
+        (start, size - start - (count - 1) * step - 1, step - 1)
+        for start, size, count, step in zip(starts, sizes, x.shape[2:], steps, strict=False)
+    ]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 0, 0), *edges, (0, 0, 0), (0, 0, 0)))
 
 
 def _columns(x: Array, count: int, width: int, step: int, stride: int) -> Array:

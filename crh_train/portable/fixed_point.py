@@ -6,6 +6,8 @@ threads, devices or atomics; one rounding at the end gives the float32.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,30 @@ EXACT_BITS = 53  # float64 holds every integer of so many bits
 SUM_BITS = EXACT_BITS - 1
 LARGEST_SUM = 2**30  # terms; 22 bits of the largest remain
 _INFINITY = np.uint64(0x7FF0000000000000)
+
+
+class Integers(NamedTuple):
+    """float64 integers that are made of `array` where they are wanted: in a loop that is cheaper than to read them."""
+
+    array: Array
+    of: Callable[[Array], Array]  # of any part of the axes along which the scale is shared
+
+    def all(self) -> Array:
+        return self.of(self.array)
+
+    def moved(self, move: Callable[[Array], Array]) -> "Integers":
+        """Of a part of the array, or of one with zeros around it."""
+        return Integers(move(self.array), self.of)
+
+
+def scaled(x: Array, exponents: Array, bits: int) -> Integers:
+    """`at_scale`, later. `exponents` has size 1 along the axes that are shared."""
+    return Integers(x, lambda part: at_scale(part, exponents, bits))
+
+
+def made(x: Array) -> Integers:
+    """What is made already."""
+    return Integers(x, lambda part: part)
 
 
 def at_scale(x: Array, exponents: Array, bits: int) -> Array:
@@ -41,6 +67,13 @@ def largest(x: Array, axes: tuple[int, ...]) -> Array:
     finite = is_finite(lax.reduce_sum(lax.mul(x, lax.full_like(x, 2.0**-40)), axes))
     greatest = lax.reduce_max(lax.abs(x), axes)
     return lax.select(finite, greatest, lax.full_like(greatest, np.inf))
+
+
+def peak_exponent(x: Array, axis: int) -> Array:
+    """As `shared_exponent`, of no use where x is not finite: for sums that are not finite at any scale then."""
+    # Both extremes are XLA's fast kernels on x as it lies in memory; of |x| it would make a copy first.
+    peak = lax.max(lax.reduce_max(x, (axis,)), lax.neg(lax.reduce_min(x, (axis,))))
+    return exponent_of(lax.expand_dims(lax.abs(peak), (axis,)))
 
 
 def finite_exponent(x: Array, axes: tuple[int, ...]) -> Array:
