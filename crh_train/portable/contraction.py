@@ -31,10 +31,11 @@ from crh_train.portable.fences import CANONICAL_NAN, narrow
 from crh_train.portable.fixed_point import (
     EXACT_BITS,
     Integers,
+    exponent_of,
     is_bad,
     is_finite_sum,
     made,
-    peak_exponent,
+    peak,
     power_of_two,
     scaled,
 )
@@ -86,33 +87,40 @@ def dot_general(
     left_free = [axis for axis in range(left.ndim) if axis not in (*left_batch, *left_contract)]
     right_free = [axis for axis in range(right.ndim) if axis not in (*right_batch, *right_contract)]
     shape = [left.shape[axis] for axis in (*left_batch, *left_free)] + [right.shape[axis] for axis in right_free]
-    rows = _joined(left, left_batch, left_free, left_contract)
+    if 0 in (*left.shape, *right.shape):
+        return lax.full(shape, 0, jnp.float32)
     # What needs no transposition: XLA takes the right operand either way.
     in_columns = [*right_batch, *right_contract, *right_free] == list(range(right.ndim))
-    last = (right_contract, right_free) if in_columns else (right_free, right_contract)
-    columns = _joined(right, right_batch, *last)
-    return lax.reshape(matrix_product(scope.accuracy, rows, columns, 1 if in_columns else 2), shape)
-
-
-def matrix_product(accuracy: Accuracy, left: Array, right: Array, right_axis: int) -> Array:
-    """Clean float32 [B, M, K] and [B, K, N], or [B, N, K] for `right_axis` 2 -> float32 [B, M, N]: the sum over K of
-    their products.
-    """
-    batch, rows, terms = left.shape
-    columns = right.shape[3 - right_axis]
-    if 0 in (*left.shape, *right.shape):
-        return lax.full((batch, rows, columns), 0, jnp.float32)
-    bits = operand_bits(accuracy, terms)
-    left_exponents, right_exponents = peak_exponent(left, 2), peak_exponent(right, right_axis)
+    bits = operand_bits(scope.accuracy, math.prod(left.shape[axis] for axis in left_contract))
+    rows = _matrix(left, left_batch, left_free, left_contract, 2)
+    columns = _matrix(right, right_batch, right_free, right_contract, 1 if in_columns else 2)
     total = integer_product(
-        scaled(left, left_exponents, bits.left),
-        scaled(right, right_exponents, bits.right),
+        scaled(rows.array, rows.exponents, bits.left),
+        scaled(columns.array, columns.exponents, bits.right),
         bits,
-        (2, right_axis),
-        lambda one, other, product_bits: block_product(one.all(), other.all(), product_bits, right_axis),
+        (rows.axis, columns.axis),
+        lambda one, other, product_bits: block_product(one.all(), other.all(), product_bits, columns.axis),
     )
-    by_column = lax.reshape(power_of_two(right_exponents - np.int32(bits.right)), (batch, 1, columns))
-    return from_sums(total, [power_of_two(left_exponents - np.int32(bits.left)), by_column])
+    by_row, by_column = (
+        power_of_two(rows.exponents - np.int32(bits.left)),
+        power_of_two(columns.exponents - np.int32(bits.right)),
+    )
+    by_column = lax.reshape(by_column, (total.shape[0], 1, total.shape[2]))
+    return lax.reshape(from_sums(total, [by_row, by_column]), shape)
+
+
+class _Matrix(NamedTuple):
+    array: Array  # float32 [B, M, K], or [B, K, M]
+    exponents: Array  # int32, of its scales, with 1 for K
+    axis: int  # of K
+
+
+def _matrix(x: Array, batch: Sequence[int], free: Sequence[int], contract: Sequence[int], axis: int) -> _Matrix:
+    groups = (batch, contract, free) if axis == 1 else (batch, free, contract)
+    order = [at for group in groups for at in group]
+    array = lax.reshape(lax.transpose(x, order), [math.prod(x.shape[at] for at in group) for group in groups])
+    greatest = peak(x, contract, array, (axis,), [*batch, *free])
+    return _Matrix(array, exponent_of(lax.expand_dims(greatest, (axis,))), axis)
 
 
 def to_units(total: Array, units: Sequence[Array]) -> Array:

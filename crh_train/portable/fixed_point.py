@@ -6,7 +6,7 @@ threads, devices or atomics; one rounding at the end gives the float32.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -65,15 +65,22 @@ def largest(x: Array, axes: tuple[int, ...]) -> Array:
     # Machines differ in a maximum with NaN, and a select in front keeps XLA from its fast kernel. This sum, whatever
     # its order, is finite just where every x is: 2^39 of the largest float32 do not overflow it.
     finite = is_finite(lax.reduce_sum(lax.mul(x, lax.full_like(x, 2.0**-40)), axes))
-    greatest = lax.reduce_max(lax.abs(x), axes)
+    greatest = _peak_in_place(x, axes)
     return lax.select(finite, greatest, lax.full_like(greatest, np.inf))
 
 
-def peak_exponent(x: Array, axis: int) -> Array:
-    """As `shared_exponent`, of no use where x is not finite: for sums that are not finite at any scale then."""
-    # Both extremes are XLA's fast kernels on x as it lies in memory; of |x| it would make a copy first.
-    peak = lax.max(lax.reduce_max(x, (axis,)), lax.neg(lax.reduce_min(x, (axis,))))
-    return exponent_of(lax.expand_dims(lax.abs(peak), (axis,)))
+def peak(x: Array, axes: Sequence[int], moved: Array, moved_axes: Sequence[int], order: Sequence[int]) -> Array:
+    """max |x| along `axes`, of no use where an x is not finite; with x in the layout of its later use, `moved`.
+
+    `order` are the other axes of x as they stand in `moved`, perhaps joined; the result is shaped like those.
+
+    XLA's CPU computes what is not read by one of its libraries anew for each use, with all that led to it. A reduction
+    of x and one of `moved`, as they are, are done by a library, so that both lie in memory; of |x| it would be a copy.
+    """
+    least = lax.reduce_min(moved, moved_axes)
+    kept = sorted(order)
+    greatest = lax.transpose(lax.reduce_max(x, axes), [kept.index(axis) for axis in order])
+    return lax.abs(lax.max(lax.reshape(greatest, least.shape), lax.neg(least)))
 
 
 def finite_exponent(x: Array, axes: tuple[int, ...]) -> Array:
@@ -142,8 +149,10 @@ def exact_sum(x: Array, axes: tuple[int, ...]) -> Array:
     if terms == 0 or x.size == 0:
         return lax.full([size for axis, size in enumerate(x.shape) if axis not in axes], 0, jnp.float32)
     bits = sum_bits(terms)
-    # Machines differ in a maximum with NaN, but then the sum is not finite at any scale. Without `largest`, XLA's CPU
-    # does both reductions, the conversion included, in its fast kernels: half the time.
-    exponents = exponent_of(lax.abs(lax.reduce_max(lax.abs(x), axes)))
+    exponents = exponent_of(_peak_in_place(x, axes))  # where x is not finite, the sum is not at any scale
     total = lax.reduce_sum(at_scale(x, lax.expand_dims(exponents, axes), bits), axes)
     return from_fixed(total, exponents, bits)
+
+
+def _peak_in_place(x: Array, axes: Sequence[int]) -> Array:
+    return peak(x, axes, x, axes, [axis for axis in range(x.ndim) if axis not in axes])
