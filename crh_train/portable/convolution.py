@@ -10,7 +10,7 @@ is one a channel.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,10 +43,24 @@ def conv_general_dilated(
 
     `precision` and `preferred_element_type` (of the rest of the parameters) choose roundings that are replaced here.
     """
-    numbers, groups = dimension_numbers, batch_group_count * feature_group_count
-    left = _grouped(lhs, numbers.lhs_spec, batch_group_count, feature_group_count)
-    right = _grouped(rhs, numbers.rhs_spec, groups, 1)
-    taps, spatial = right.shape[3:], left.shape[3:]
+    numbers = dimension_numbers
+    if not window_strides:  # a product of matrices
+        expanded = lax.ConvDimensionNumbers(*((*spec, 2) for spec in numbers))
+        result = conv_general_dilated(
+            scope,
+            lax.expand_dims(lhs, (2,)),
+            lax.expand_dims(rhs, (2,)),
+            window_strides=(1,),
+            padding=((0, 0),),
+            lhs_dilation=(1,),
+            rhs_dilation=(1,),
+            dimension_numbers=expanded,
+            feature_group_count=feature_group_count,
+            batch_group_count=batch_group_count,
+        )
+        return lax.squeeze(result, (2,))
+    spatial = [lhs.shape[axis] for axis in numbers.lhs_spec[2:]]
+    taps = tuple(rhs.shape[axis] for axis in numbers.rhs_spec[2:])
     padded = [
         low + high + max((size - 1) * step + 1, 0)
         for (low, high), size, step in zip(padding, spatial, lhs_dilation, strict=True)
@@ -55,31 +69,29 @@ def conv_general_dilated(
         max(0, (size - (tap - 1) * step - 1) // stride + 1)
         for size, tap, step, stride in zip(padded, taps, rhs_dilation, window_strides, strict=True)
     )
+    if 0 in (*lhs.shape, *rhs.shape, *output):
+        sizes = (lhs.shape[numbers.lhs_spec[0]] // batch_group_count, rhs.shape[numbers.rhs_spec[0]], *output)
+        return lax.full([sizes[numbers.out_spec.index(axis)] for axis in range(len(sizes))], 0, jnp.float32)
     edges = tuple((*pair, step - 1) for pair, step in zip(padding, lhs_dilation, strict=True))
     window = Window(output, taps, tuple(window_strides), tuple(rhs_dilation), edges)
-    if 0 in (*left.shape, *right.shape, *output):
-        result = lax.full((groups, left.shape[1], right.shape[1], *output), 0, jnp.float32)
-    elif output:
-        result = _convolve(scope, left, right, window)
-    else:
-        left, right = lax.expand_dims(left, (3,)), lax.expand_dims(right, (3,))
-        result = lax.squeeze(_convolve(scope, left, right, Window((1,), (1,), (1,), (1,), ((0, 0, 0),))), (3,))
-    return _arranged(result, numbers.out_spec)
+    # What is contracted comes first or last, so that the usual layouts (features last) need no transposition. One that
+    # another takes back is not for free either: XLA's CPU has slow reductions for what it saw transposed.
+    rows, columns = (_batch_last, _batch_last) if window.by_position else (_features_last, _kernel)
+    left = _grouped(lhs, numbers.lhs_spec, batch_group_count, feature_group_count, rows)
+    right = _grouped(rhs, numbers.rhs_spec, batch_group_count * feature_group_count, 1, columns)
+    return _arranged(_convolve(scope, left, right, window), numbers.out_spec)
 
 
 def _convolve(scope: Scope, left: Array, right: Array, window: Window) -> Array:
-    """[G, N, I, *spatial] and [G, O, I, *taps] -> [G, N, O, *output]."""
+    """[G, N, *spatial, I] and [G, *taps, I, O] -> [G, N, *output, O]; by position, [G, I, *spatial, N] and
+    [G, I, *taps, O].
+    """
     rank = len(window.output)
-    space = tuple(range(3, 3 + rank))
-    by_position = math.prod(window.output) < math.prod(window.taps)
-    bits = operand_bits(scope.accuracy, right.shape[2] * math.prod(window.taps))
-    # What is contracted comes first or last, so that the usual layouts (features last) need no transposition.
-    if by_position:
-        left, right = lax.transpose(left, (0, 2, *space, 1)), lax.transpose(right, (0, 2, *space, 1))
+    if window.by_position:
         batch_axis, inputs_axes, sums = rank + 2, (1, 1), gradient_sums
     else:
-        left, right = lax.transpose(left, (0, 1, *space, 2)), lax.transpose(right, (0, *space, 2, 1))
         batch_axis, inputs_axes, sums = 1, (rank + 2, rank + 1), forward_sums
+    bits = operand_bits(scope.accuracy, right.shape[inputs_axes[1]] * math.prod(window.taps))
     left_exponents = shared_exponent(left, tuple(axis for axis in range(1, left.ndim) if axis != batch_axis))
     right_exponents = shared_exponent(right, tuple(range(1, right.ndim - 1)))
     total = integer_product(
@@ -89,23 +101,41 @@ def _convolve(scope: Scope, left: Array, right: Array, window: Window) -> Array:
         inputs_axes,
         functools.partial(sums, window=window),
     )
-    by_batch = lax.reshape(unit(left_exponents, bits.left), (left.shape[0], left.shape[batch_axis], 1, *(1,) * rank))
-    by_feature = lax.reshape(unit(right_exponents, bits.right), (left.shape[0], 1, right.shape[-1], *(1,) * rank))
-    return to_units(total, [by_batch, by_feature])
+    by_batch = lax.reshape(unit(left_exponents, bits.left), (left.shape[0], left.shape[batch_axis], *(1,) * (rank + 1)))
+    return to_units(total, [by_batch, unit(right_exponents, bits.right)])
 
 
-def _grouped(x: Array, spec: Sequence[int], batch_groups: int, feature_groups: int) -> Array:
-    """-> [G, batch of a group, features of a group, *spatial]; `spec` says where batch, features and space are."""
+def _grouped(
+    x: Array, spec: Sequence[int], batch_groups: int, feature_groups: int, order: Callable[[int], Sequence[int]]
+) -> Array:
+    """The groups first, then batch, features and space, of which `spec` says where they are, in an order."""
     batch, features, *space = spec
+    chosen = order(len(space))
+    if batch_groups * feature_groups == 1:
+        return lax.expand_dims(lax.transpose(x, [spec[at] for at in chosen]), (0,))
     moved = lax.transpose(x, (batch, features, *space))
     split_shape = (batch_groups, x.shape[batch] // batch_groups, feature_groups, x.shape[features] // feature_groups)
     parts = lax.reshape(moved, (*split_shape, *moved.shape[2:]))
     ordered = lax.transpose(parts, (0, 2, 1, 3, *range(4, parts.ndim)))
-    return lax.reshape(ordered, (batch_groups * feature_groups, *ordered.shape[2:]))
+    joined = lax.reshape(ordered, (batch_groups * feature_groups, *ordered.shape[2:]))
+    return lax.transpose(joined, (0, *(1 + at for at in chosen)))
 
 
 def _arranged(x: Array, spec: Sequence[int]) -> Array:
-    """[G, N, O, *spatial] -> as `spec` says, the groups side by side in the features."""
-    moved = lax.transpose(x, (1, 0, 2, *range(3, x.ndim)))
-    joined = lax.reshape(moved, (moved.shape[0], moved.shape[1] * moved.shape[2], *moved.shape[3:]))
-    return lax.transpose(joined, np.argsort(spec))
+    """[G, N, *spatial, O] -> as `spec` says, the groups side by side in the features."""
+    groups, *sizes, features = x.shape
+    if groups > 1:
+        x = lax.transpose(x, (*range(1, x.ndim - 1), 0, x.ndim - 1))
+    return lax.transpose(lax.reshape(x, (*sizes, groups * features)), np.argsort((spec[0], *spec[2:], spec[1])))
+
+
+def _features_last(rank: int) -> Sequence[int]:
+    return (0, *range(2, 2 + rank), 1)
+
+
+def _batch_last(rank: int) -> Sequence[int]:
+    return (1, *range(2, 2 + rank), 0)
+
+
+def _kernel(rank: int) -> Sequence[int]:
+    return (*range(2, 2 + rank), 1, 0)

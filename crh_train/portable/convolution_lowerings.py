@@ -44,9 +44,14 @@ class Window(NamedTuple):
     dilation: tuple[int, ...]  # of the kernel
     padding: tuple[tuple[int, int, int], ...]  # of the input: before, after, between
 
+    @property
+    def by_position(self) -> bool:
+        """Whether the kernel is the larger: then it is one image that meets another, as in a gradient."""
+        return math.prod(self.output) < math.prod(self.taps)
+
 
 def forward_sums(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
-    """[G, N, *spatial, I] and [G, *taps, I, O] of so many bits a product -> [G, N, O, *output], rounded once."""
+    """[G, N, *spatial, I] and [G, *taps, I, O] of so many bits a product -> [G, N, *output, O], rounded once."""
     together = block_terms(product_bits) // math.prod(window.taps)  # input features whose sums are exact
 
     def native(left: Array, right: Array) -> Array:
@@ -62,7 +67,7 @@ def forward_sums(left: Integers, right: Integers, product_bits: int, *, window: 
 
 
 def gradient_sums(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
-    """[G, I, *spatial, N] and [G, I, *taps, O] -> [G, N, O, *output], for fewer outputs than taps."""
+    """[G, I, *spatial, N] and [G, I, *taps, O] -> [G, N, *output, O], for fewer outputs than taps."""
     left = left.moved(functools.partial(_padded, padding=window.padding))
     width, lines = window.taps[-1], math.prod(left.array.shape[2:-2])
     blocks = -(-left.array.shape[1] * lines * width // block_terms(product_bits))
@@ -81,8 +86,7 @@ def _native_forward(left: Array, right: Array, product_bits: int, *, window: Win
         last = min(first + size, inputs)
         some = lax.slice_in_dim(left, first, last, axis=rank + 2), lax.slice_in_dim(right, first, last, axis=rank + 1)
         sums.append(_native(*some, window, numbers))
-    total = added(sums, size * math.prod(window.taps), product_bits)
-    return lax.transpose(total, (0, 1, rank + 2, *range(2, rank + 2)))
+    return added(sums, size * math.prod(window.taps), product_bits)
 
 
 def _native(left: Array, right: Array, window: Window, numbers: lax.ConvDimensionNumbers) -> Array:
@@ -128,8 +132,7 @@ def _forward(left: Array, right: Array, product_bits: int, *, window: Window) ->
         rows_of_tap = lax.index_in_dim(made, number, made.ndim - 2, keepdims=False)
         seen = _strided(rows_of_tap, [*start, 0], window.output, [*window.strides[:-1], 1])
         terms.append(seen)
-    total = added(terms, across * inputs, product_bits)
-    return lax.transpose(total, (0, 1, total.ndim - 1, *range(2, total.ndim - 1)))
+    return added(terms, across * inputs, product_bits)
 
 
 def _gradient(left: Array, right: Array, product_bits: int, *, window: Window) -> Array:
@@ -148,7 +151,7 @@ def _gradient(left: Array, right: Array, product_bits: int, *, window: Window) -
         product_bits,
         1,
     )
-    return _taps_last(made, left.shape[-1], window)
+    return _features_last(made, left.shape[-1], window)
 
 
 def _gradient_by_lines(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
@@ -196,14 +199,14 @@ def _gradient_by_lines(left: Integers, right: Integers, product_bits: int, *, wi
     zeros = lax.full(shape, 0, jnp.float64)
     high, low = lax.fori_loop(np.int32(0), np.int32(steps), step, (zeros, zeros))
     summed = [lax.reduce_sum(lax.reshape(part, (groups, inputs, *shape[1:])), (1,)) for part in (high, low)]
-    return _taps_last(join_of_sums(*summed), left.array.shape[-1], window)
+    return _features_last(join_of_sums(*summed), left.array.shape[-1], window)
 
 
-def _taps_last(made: Array, batch: int, window: Window) -> Array:
-    """[G, across · N, leading · O] -> [G, N, O, *output]."""
+def _features_last(made: Array, batch: int, window: Window) -> Array:
+    """[G, across · N, leading · O] -> [G, N, *output, O]."""
     *leading, across = window.output
     parts = lax.reshape(made, (made.shape[0], across, batch, *leading, made.shape[2] // math.prod(leading)))
-    return lax.transpose(parts, (0, 2, parts.ndim - 1, *range(3, parts.ndim - 1), 1))
+    return lax.transpose(parts, (0, 2, *range(3, parts.ndim - 1), 1, parts.ndim - 1))
 
 
 def _placed(x: Array, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Array:
@@ -236,8 +239,7 @@ def _tap_by_tap(left: Array, right: Array, product_bits: int, *, window: Window)
             lax.dot_general(seen[..., span], right[:, *tap, span], (((2,), (1,)), ((0,), (0,)))) for span in spans
         ]
     total = added(products, min(block, inputs), product_bits)
-    total = lax.reshape(total, (groups, left.shape[1], *window.output, right.shape[-1]))
-    return lax.transpose(total, (0, 1, total.ndim - 1, *range(2, total.ndim - 1)))
+    return lax.reshape(total, (groups, left.shape[1], *window.output, right.shape[-1]))
 
 
 def _padded(x: Array, padding: Sequence[tuple[int, int, int]]) -> Array:
