@@ -145,12 +145,8 @@ def _gradient(left: Array, right: Array, product_bits: int, *, window: Window) -
         shifted.append(_placed(right, starts, padded[:-1], window.dilation))
     beside = lax.concatenate(shifted, right.ndim - 1)
     terms = inputs * math.prod(padded[:-1]) * window.taps[-1]
-    made = block_product(
-        lax.transpose(lax.reshape(columns, (groups, terms, columns.shape[-1])), (0, 2, 1)),
-        lax.reshape(beside, (groups, terms, beside.shape[-1])),
-        product_bits,
-        1,
-    )
+    left_matrix, right_matrix = (lax.reshape(x, (groups, terms, x.shape[-1])) for x in (columns, beside))
+    made = block_product(left_matrix, right_matrix, product_bits, (1, 1))
     return _features_last(made, left.shape[-1], window)
 
 
