@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from crh_train.portable.fences import flush
-from crh_train.portable.fixed_point import at_scale, exponent_of, from_fixed, largest, sum_bits
+from crh_train.portable.fixed_point import at_scale, from_fixed, largest, sum_bits, unit_of
 from crh_train.portable.ranks import rank, unrank
 from crh_train.portable.scope import Scope
 from crh_train.portable.sums import reduce_max, reduce_min, reduce_sum
@@ -62,8 +62,8 @@ def _mapped(
 
 def _sum(x: Array, axes: tuple[str, ...]) -> Array:
     bits = sum_bits(math.prod(lax.axis_size(axis) for axis in axes))
-    exponents = exponent_of(_most(largest(x, ()), axes))
-    return from_fixed(_total(at_scale(x, exponents, bits), axes), exponents, bits)
+    unit = unit_of(_most(largest(x, ()), axes), bits)
+    return from_fixed(_total(at_scale(x, unit), axes), unit)
 
 
 def _total(x: Array, axes: tuple[Any, ...]) -> Array:

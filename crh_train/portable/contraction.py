@@ -27,24 +27,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from crh_train.portable.fences import CANONICAL_NAN, narrow
 from crh_train.portable.fixed_point import (
     EXACT_BITS,
     Integers,
-    exponent_of,
-    is_bad,
-    is_finite_sum,
+    from_fixed,
     made,
     peak,
-    power_of_two,
     scaled,
+    unit_of,
 )
 from crh_train.portable.scope import Accuracy, Scope
 
 _LEAST_BITS, _MOST_BITS = 22, 24
 HALF_BITS = 15  # of each half of 30
 _LOW_BITS = 30  # of the lower part of a sum: 2^22 such parts add up exactly, and as many of the upper
-WRITTEN_OUT = 16  # blocks of a contraction that are products of their own; more are one batched product
+WRITTEN_OUT = 4  # blocks of a contraction that are products of their own; more are one batched product
 
 
 class Bits(NamedTuple):
@@ -96,60 +93,38 @@ def dot_general(
     long = terms > WRITTEN_OUT * block_terms(min(bits.product, EXACT_BITS - 1))
     left_axis = 1 if long and _in_order(left, left_batch, left_contract, left_free) else 2
     right_axis = 1 if _in_order(right, right_batch, right_contract, right_free) else 2
-    rows = _matrix(left, left_batch, left_free, left_contract, left_axis)
-    columns = _matrix(right, right_batch, right_free, right_contract, right_axis)
+    rows = _matrix(left, left_batch, left_free, left_contract, left_axis, bits.left)
+    columns = _matrix(right, right_batch, right_free, right_contract, right_axis, bits.right)
     total = integer_product(
-        scaled(rows.array, rows.exponents, bits.left),
-        scaled(columns.array, columns.exponents, bits.right),
+        scaled(rows.array, rows.unit),
+        scaled(columns.array, columns.unit),
         bits,
         (left_axis, right_axis),
         lambda one, other, product_bits: block_product(one.all(), other.all(), product_bits, (left_axis, right_axis)),
     )
-    by_row, by_column = (
-        power_of_two(rows.exponents - np.int32(bits.left)),
-        power_of_two(columns.exponents - np.int32(bits.right)),
-    )
-    by_row = lax.reshape(by_row, (*total.shape[:2], 1))
-    by_column = lax.reshape(by_column, (total.shape[0], 1, total.shape[2]))
-    return lax.reshape(from_sums(total, [by_row, by_column]), shape)
+    by_row = lax.reshape(rows.unit, (*total.shape[:2], 1))
+    by_column = lax.reshape(columns.unit, (total.shape[0], 1, total.shape[2]))
+    return lax.reshape(from_fixed(total, by_row, by_column), shape)
 
 
 class _Matrix(NamedTuple):
     array: Array  # float32 [B, M, K], or [B, K, M]
-    exponents: Array  # int32, of its scales, with 1 for K
+    unit: Array  # of its integers, float64 with 1 for K
 
 
 def _in_order(x: Array, *groups: Sequence[int]) -> bool:
     return [axis for group in groups for axis in group] == list(range(x.ndim))
 
 
-def _matrix(x: Array, batch: Sequence[int], free: Sequence[int], contract: Sequence[int], axis: int) -> _Matrix:
+def _matrix(
+    x: Array, batch: Sequence[int], free: Sequence[int], contract: Sequence[int], axis: int, bits: int
+) -> _Matrix:
     """With the contraction K as axis 1 or 2."""
     groups = (batch, contract, free) if axis == 1 else (batch, free, contract)
     order = [at for group in groups for at in group]
     array = lax.reshape(lax.transpose(x, order), [math.prod(x.shape[at] for at in group) for group in groups])
     greatest = peak(x, contract, array, (axis,), [*batch, *free])
-    return _Matrix(array, exponent_of(lax.expand_dims(greatest, (axis,))))
-
-
-def to_units(total: Array, units: Sequence[Array]) -> Array:
-    """float64 sums of integers · each of `units` (powers of two, broadcast) -> float32, rounded once."""
-    for factor in units:
-        total = lax.mul(total, lax.broadcast_in_dim(factor, total.shape, range(total.ndim)))
-    return narrow(total)
-
-
-def from_sums(total: Array, units: Sequence[Array]) -> Array:
-    """`to_units`, with the canonical NaN where a sum is not finite."""
-    value = to_units(total, units)
-    nan = lax.full_like(value, lax.bitcast_convert_type(CANONICAL_NAN, jnp.float32))
-    return lax.select(is_finite_sum(total), value, nan)
-
-
-def unit(exponents: Array, bits: int) -> Array:
-    """What the integers of a scale count: float64 2^(exponents - bits), NaN where the scale is that of infinity."""
-    value = power_of_two(exponents - np.int32(bits))
-    return lax.select(is_bad(exponents), lax.full_like(value, np.nan), value)
+    return _Matrix(array, unit_of(lax.expand_dims(greatest, (axis,)), bits))
 
 
 def integer_product(

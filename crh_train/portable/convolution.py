@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from crh_train.portable.contraction import integer_product, operand_bits, to_units, unit
+from crh_train.portable.contraction import integer_product, operand_bits
 from crh_train.portable.convolution_lowerings import Window, forward_sums, gradient_sums
-from crh_train.portable.fixed_point import scaled, shared_exponent
+from crh_train.portable.fixed_point import from_fixed, largest, scaled, unit_of
 from crh_train.portable.scope import Scope
 
 
@@ -92,17 +92,21 @@ def _convolve(scope: Scope, left: Array, right: Array, window: Window) -> Array:
     else:
         batch_axis, inputs_axes, sums = 1, (rank + 2, rank + 1), forward_sums
     bits = operand_bits(scope.accuracy, right.shape[inputs_axes[1]] * math.prod(window.taps))
-    left_exponents = shared_exponent(left, tuple(axis for axis in range(1, left.ndim) if axis != batch_axis))
-    right_exponents = shared_exponent(right, tuple(range(1, right.ndim - 1)))
+    left_unit = _unit(left, [axis for axis in range(1, left.ndim) if axis != batch_axis], bits.left)
+    right_unit = _unit(right, range(1, right.ndim - 1), bits.right)
     total = integer_product(
-        scaled(left, left_exponents, bits.left),
-        scaled(right, right_exponents, bits.right),
+        scaled(left, left_unit),
+        scaled(right, right_unit),
         bits,
         inputs_axes,
         functools.partial(sums, window=window),
     )
-    by_batch = lax.reshape(unit(left_exponents, bits.left), (left.shape[0], left.shape[batch_axis], *(1,) * (rank + 1)))
-    return to_units(total, [by_batch, unit(right_exponents, bits.right)])
+    by_batch = lax.reshape(left_unit, (left.shape[0], left.shape[batch_axis], *(1,) * (rank + 1)))
+    return from_fixed(total, by_batch, right_unit)
+
+
+def _unit(x: Array, axes: Sequence[int], bits: int) -> Array:
+    return unit_of(lax.expand_dims(largest(x, tuple(axes)), axes), bits)
 
 
 def _grouped(

@@ -23,7 +23,6 @@ import numpy as np
 from jax import Array, lax
 
 from crh_train.portable.contraction import (
-    WRITTEN_OUT,
     added,
     block_product,
     block_terms,
@@ -32,6 +31,7 @@ from crh_train.portable.contraction import (
 )
 from crh_train.portable.fixed_point import Integers
 
+FEW_BLOCKS = 16  # of a sum over all positions, for which a loop over lines is not worth while
 NAIVE_FEATURES = 16  # XLA's CPU has a slow path of its own for kernels of at most so many by so many features
 
 
@@ -71,7 +71,7 @@ def gradient_sums(left: Integers, right: Integers, product_bits: int, *, window:
     left = left.moved(functools.partial(_padded, padding=window.padding))
     width, lines = window.taps[-1], math.prod(left.array.shape[2:-2])
     blocks = -(-left.array.shape[1] * lines * width // block_terms(product_bits))
-    if blocks <= WRITTEN_OUT or len(window.taps) == 1 or width > block_terms(product_bits):
+    if blocks <= FEW_BLOCKS or len(window.taps) == 1 or width > block_terms(product_bits):
         return _gradient(left.all(), right.all(), product_bits, window=window)
     return _gradient_by_lines(left, right, product_bits, window=window)
 

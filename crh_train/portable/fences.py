@@ -66,6 +66,24 @@ def rounded(x: Array) -> Array:
     return lax.convert_element_type(x, jnp.float32)
 
 
+def settled(x: Array) -> Array:
+    """x, without -0, lying in memory: what a large array is broadcast against, and would compute for each element anew.
+
+    As a sum over windows that hold one number each, which XLA's CPU gives a loop of its own.
+    """
+    if x.size <= 1:
+        return x
+    summed: Array = lax.reduce_window_sum_p.bind(
+        lax.expand_dims(x, (0,)),
+        window_dimensions=(2, *(1,) * x.ndim),
+        window_strides=(1,) * (1 + x.ndim),
+        padding=((0, 1), *((0, 0),) * x.ndim),
+        base_dilation=(1,) * (1 + x.ndim),
+        window_dilation=(1,) * (1 + x.ndim),
+    )
+    return lax.squeeze(summed, (0,))
+
+
 def is_negative(x: Array) -> Array:
     """float32 -> bool: whether the sign bit is set, also of zero."""
     return lax.lt(lax.bitcast_convert_type(x, jnp.int32), jnp.full_like(x, 0, jnp.int32))

@@ -13,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from crh_train.portable.fences import CANONICAL_NAN, flush, is_finite, narrow, widen
+from crh_train.portable.fences import CANONICAL_NAN, SMALLEST, flush, is_finite, narrow, settled, widen
 
 EXACT_BITS = 53  # float64 holds every integer of so many bits
 SUM_BITS = EXACT_BITS - 1
 LARGEST_SUM = 2**30  # terms; 22 bits of the largest remain
 _INFINITY = np.uint64(0x7FF0000000000000)
+_ONE = np.int64(0x3FF0000000000000)
+_EXPONENT = np.int32(0x7F800000)
+_LEAST = SMALLEST.view(np.int32)
 
 
 class Integers(NamedTuple):
@@ -35,9 +38,9 @@ class Integers(NamedTuple):
         return Integers(move(self.array), self.of)
 
 
-def scaled(x: Array, exponents: Array, bits: int) -> Integers:
-    """`at_scale`, later. `exponents` has size 1 along the axes that are shared."""
-    return Integers(x, lambda part: at_scale(part, exponents, bits))
+def scaled(x: Array, unit: Array) -> Integers:
+    """`at_scale`, later."""
+    return Integers(x, lambda part: at_scale(part, unit))
 
 
 def made(x: Array) -> Integers:
@@ -45,10 +48,24 @@ def made(x: Array) -> Integers:
     return Integers(x, lambda part: part)
 
 
-def at_scale(x: Array, exponents: Array, bits: int) -> Array:
-    """Clean float32 x -> float64 integers round(x · 2^(bits - exponents)); |x| must be at most 2^exponents."""
-    scaled = lax.mul(widen(x), lax.broadcast_in_dim(power_of_two(bits - exponents), x.shape, range(x.ndim)))
-    return lax.round(scaled, lax.RoundingMethod.TO_NEAREST_EVEN)
+def unit_of(magnitude: Array, bits: int) -> Array:
+    """What integers of so many bits count: float64 2^(e - bits) with the least e, -124 at least, for which
+    magnitude < 2^e; infinity where the magnitude is not finite. Clean float32, not negative.
+    """
+    image = lax.bitcast_convert_type(magnitude, jnp.int32) & _EXPONENT
+    below = lax.bitcast_convert_type(lax.max(image, lax.full_like(image, _LEAST)), jnp.float32)  # 2^(e - 1)
+    return settled(lax.mul(widen(below), lax.full_like(below, 2.0 ** (1 - bits), jnp.float64)))
+
+
+def at_scale(x: Array, unit: Array) -> Array:
+    """Clean float32 x -> float64 integers round(x / unit), which are not finite where x or the unit is not.
+
+    `unit` has the axes of x, or 1 where it is shared.
+    """
+    image = lax.bitcast_convert_type(unit, jnp.int64)
+    inverse = lax.bitcast_convert_type(lax.sub(lax.full_like(image, 2 * _ONE), image), jnp.float64)  # of a power of two
+    numbers = lax.mul(widen(x), lax.broadcast_in_dim(inverse, x.shape, range(x.ndim)))
+    return lax.round(numbers, lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
 def shared_exponent(x: Array, axes: tuple[int, ...]) -> Array:
@@ -83,13 +100,13 @@ def peak(x: Array, axes: Sequence[int], moved: Array, moved_axes: Sequence[int],
     return lax.abs(lax.max(lax.reshape(greatest, least.shape), lax.neg(least)))
 
 
-def finite_exponent(x: Array, axes: tuple[int, ...]) -> Array:
-    """`shared_exponent` of the finite x alone.
+def finite_largest(x: Array, axes: tuple[int, ...]) -> Array:
+    """max |x| of the finite x along `axes`, which stay with size 1.
 
     The others pass `at_scale` as infinity or NaN, so that `from_fixed` makes NaN of just the sums that have one.
     """
     magnitude = lax.select(is_finite(x), lax.abs(x), lax.full_like(x, 0))
-    return exponent_of(lax.expand_dims(lax.reduce_max(magnitude, axes), axes))
+    return lax.expand_dims(lax.reduce_max(magnitude, axes), axes)
 
 
 def exponent_of(magnitude: Array) -> Array:
@@ -98,11 +115,6 @@ def exponent_of(magnitude: Array) -> Array:
         lax.bitcast_convert_type(magnitude, jnp.int32), jnp.full_like(magnitude, 23, jnp.int32)
     )
     return field - np.int32(126)
-
-
-def is_bad(exponents: Array) -> Array:
-    """Whether something not finite shares this scale."""
-    return lax.gt(exponents, lax.full_like(exponents, 128))
 
 
 def power_of_two(exponents: Array) -> Array:
@@ -121,15 +133,16 @@ def sum_bits(terms: int) -> int:
     return SUM_BITS - math.ceil(math.log2(max(terms, 1)))
 
 
-def from_fixed(sums: Array, exponents: Array, bits: int) -> Array:
-    """float64 integers -> float32 sums · 2^(exponents - bits), rounded once, flushed; NaN where the scale is bad or the
-    sum is not finite.
+def from_fixed(sums: Array, *units: Array) -> Array:
+    """float64 integers times each of the units -> float32, rounded once, flushed; NaN where that is not finite before.
 
-    `exponents` has the shape of `sums`.
+    The units have the axes of `sums`, or 1 where they are shared.
     """
-    value = narrow(lax.mul(sums, power_of_two(exponents - np.int32(bits))))
+    for unit in units:
+        sums = lax.mul(sums, lax.broadcast_in_dim(unit, sums.shape, range(sums.ndim)))
+    value = narrow(sums)
     nan = lax.full_like(value, lax.bitcast_convert_type(CANONICAL_NAN, jnp.float32))
-    return lax.select(is_bad(exponents) | ~is_finite_sum(sums), nan, value)
+    return lax.select(is_finite_sum(sums), value, nan)
 
 
 def is_finite_sum(sums: Array) -> Array:
@@ -148,10 +161,9 @@ def exact_sum(x: Array, axes: tuple[int, ...]) -> Array:
         return flush(x)
     if terms == 0 or x.size == 0:
         return lax.full([size for axis, size in enumerate(x.shape) if axis not in axes], 0, jnp.float32)
-    bits = sum_bits(terms)
-    exponents = exponent_of(_peak_in_place(x, axes))  # where x is not finite, the sum is not at any scale
-    total = lax.reduce_sum(at_scale(x, lax.expand_dims(exponents, axes), bits), axes)
-    return from_fixed(total, exponents, bits)
+    unit = unit_of(_peak_in_place(x, axes), sum_bits(terms))  # where x is not finite, the sum is not at any scale
+    total = lax.reduce_sum(at_scale(x, lax.expand_dims(unit, axes)), axes)
+    return settled(from_fixed(total, unit))
 
 
 def _peak_in_place(x: Array, axes: Sequence[int]) -> Array:

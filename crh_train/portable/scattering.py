@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.extend import core
 
 from crh_train.portable.fences import CANONICAL_NAN, canonical, flush, narrow, widen
-from crh_train.portable.fixed_point import at_scale, finite_exponent, is_finite_sum, power_of_two, sum_bits
+from crh_train.portable.fixed_point import at_scale, finite_largest, is_finite_sum, sum_bits, unit_of
 from crh_train.portable.ranks import rank, unrank
 from crh_train.portable.scope import Scope
 
@@ -161,11 +161,11 @@ def _add(
     if not jnp.issubdtype(operand.dtype, jnp.floating) or updates.size == 0:
         return lax.scatter_add(operand, indices, updates, dimension_numbers, mode=mode)
     bits = sum_bits(_repetitions(indices, dimension_numbers))
-    exponents = finite_exponent(updates, tuple(range(updates.ndim)))
-    integers = at_scale(updates, exponents, bits)
+    unit = unit_of(finite_largest(updates, tuple(range(updates.ndim))), bits)
+    integers = at_scale(updates, unit)
     nothing = lax.full(operand.shape, 0, jnp.float64)
     sums = lax.scatter_add(nothing, indices, integers, dimension_numbers, mode=mode)
-    unit = lax.broadcast(power_of_two(lax.reshape(exponents, ()) - np.int32(bits)), operand.shape)
+    unit = lax.broadcast(lax.reshape(unit, ()), operand.shape)
     # The product is exact, so contracting it with the addition changes nothing.
     total = canonical(narrow(lax.add(widen(operand), lax.mul(sums, unit))))
     nan = lax.full_like(total, lax.bitcast_convert_type(CANONICAL_NAN, jnp.float32))

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.extend import core
 
 from crh_train.portable.fences import CANONICAL_NAN, flush, is_nan
-from crh_train.portable.fixed_point import at_scale, exact_sum, finite_exponent, from_fixed, sum_bits
+from crh_train.portable.fixed_point import at_scale, exact_sum, finite_largest, from_fixed, sum_bits, unit_of
 from crh_train.portable.ranks import rank, unrank
 from crh_train.portable.scope import Scope
 
@@ -38,10 +38,8 @@ def cumsum(scope: Scope, operand: Array, *, axis: int, reverse: bool) -> Array:
         return lax.complex(real, imaginary)
     if not jnp.issubdtype(operand.dtype, jnp.floating) or operand.size == 0:
         return lax.cumsum(operand, axis, reverse)
-    bits = sum_bits(operand.shape[axis])
-    exponents = finite_exponent(operand, (axis,))
-    sums = lax.cumsum(at_scale(operand, exponents, bits), axis, reverse)
-    return from_fixed(sums, lax.broadcast_in_dim(exponents, sums.shape, range(sums.ndim)), bits)
+    unit = unit_of(finite_largest(operand, (axis,)), sum_bits(operand.shape[axis]))
+    return from_fixed(lax.cumsum(at_scale(operand, unit), axis, reverse), unit)
 
 
 def reduce_prod(scope: Scope, operand: Array, *, axes: tuple[int, ...], out_sharding: object = None) -> Array:

@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.extend import core
 
 from crh_train.portable.fences import flush
-from crh_train.portable.fixed_point import at_scale, finite_exponent, from_fixed, sum_bits
+from crh_train.portable.fixed_point import at_scale, finite_largest, from_fixed, sum_bits, unit_of
 from crh_train.portable.ranks import LOWEST, OUTSIDE, rank, unrank
 from crh_train.portable.scope import Scope
 from crh_train.portable.sums import combine, monoid, negated
@@ -143,9 +143,8 @@ def select_and_scatter_add(
     overlap = math.prod(-(-size // stride) for size, stride in zip(window_dimensions, window_strides, strict=True))
     if source.size == 0 or overlap == 1:
         return flush(_scatter_selected(source, operand, select_prim, window))
-    exponents, bits = finite_exponent(source, _shared_axes(window)), sum_bits(overlap)
-    sums = _scatter_selected(at_scale(source, exponents, bits), operand, select_prim, window)
-    return from_fixed(sums, lax.broadcast_in_dim(exponents, sums.shape, range(sums.ndim)), bits)
+    unit = unit_of(finite_largest(source, _shared_axes(window)), sum_bits(overlap))
+    return from_fixed(_scatter_selected(at_scale(source, unit), operand, select_prim, window), unit)
 
 
 def select_and_gather_add(
@@ -172,10 +171,8 @@ def select_and_gather_add(
 def _window_sum(operand: Array, window: Window) -> Array:
     if not jnp.issubdtype(operand.dtype, jnp.floating) or operand.size == 0:
         return _bind(lax.reduce_window_sum_p, operand, window)
-    bits = sum_bits(math.prod(window.dimensions))
-    exponents = finite_exponent(operand, _shared_axes(window))
-    sums = _bind(lax.reduce_window_sum_p, at_scale(operand, exponents, bits), window)
-    return from_fixed(sums, lax.broadcast_in_dim(exponents, sums.shape, range(sums.ndim)), bits)
+    unit = unit_of(finite_largest(operand, _shared_axes(window)), sum_bits(math.prod(window.dimensions)))
+    return from_fixed(_bind(lax.reduce_window_sum_p, at_scale(operand, unit), window), unit)
 
 
 def _bind(primitive: core.Primitive, operand: Array, window: Window) -> Array:
