@@ -285,6 +285,7 @@ class RuntimeConfig:
     progress: bool
     data_root: str | None  # the folder of data=nifti
     cache: str | None  # prepared arrays; null: the user's cache folder
+    compilation_cache: bool  # compiled code is kept in the user's cache folder and used again; false: all is compiled
 
 
 PARTS: Mapping[str, Mapping[str, type]] = {

@@ -35,9 +35,11 @@ VARIABLES: Mapping[str, str] = {
 }
 """Variables that every run has. A user's value that says otherwise is refused."""
 
+THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
+"""In the order in which XLA's CPU client asks for them; see `thread_count`."""
+
 _SAME = {"0": "0", "false": "0", "off": "0", "1": "1", "true": "1", "on": "1"}
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
-_THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # in the order in which XLA's CPU client asks for them
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _FEATURES = ("sse", "ssse", "avx", "fma", "f16c", "amx", "bmi", "asimd", "sve", "bf16", "i8mm", "fp16")
 
@@ -69,7 +71,7 @@ def settings(environ: Mapping[str, str], threads: int, devices: int) -> dict[str
             raise EnvironmentRefused(f"{name}={environ[name]} breaks determinism; unset it, or set {name}={value}")
     changes = {"XLA_FLAGS": " ".join(flags), **VARIABLES}
     if threads:
-        changes[_THREAD_VARIABLES[0]] = str(threads)
+        changes[THREAD_VARIABLES[0]] = str(threads)
     return changes
 
 
@@ -83,10 +85,20 @@ def configure(environ: MutableMapping[str, str], threads: int, devices: int) -> 
 
 def thread_count(environ: Mapping[str, str]) -> int:
     """Threads that XLA's CPU client uses for one operation. As it does, passes over a variable that is no integer."""
-    for name in _THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         if name in environ and _INTEGER.fullmatch(environ[name]):
             return int(environ[name])
     return cores.available()
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path | None:
+    """`$XDG_CACHE_HOME/crh-train`, or `~/.cache/crh-train`; None where the user has no home folder."""
+    if "XDG_CACHE_HOME" in environ and Path(environ["XDG_CACHE_HOME"]).is_absolute():  # another one means nothing
+        return Path(environ["XDG_CACHE_HOME"]) / "crh-train"
+    try:
+        return Path.home() / ".cache" / "crh-train"
+    except RuntimeError:
+        return None
 
 
 def fingerprint(environ: Mapping[str, str], devices: int) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def stored_config(folder: RunFolder, overrides: Sequence[str]) -> RunConfig:
     run, session = folder.run_document(), folder.sessions()[-1]
     document = folder.config_document()["config"]
     alone = {"processes": 1, "process": 0, "coordinator": None}
-    recorded = {**session["runtime"], "threads": session["fingerprint"]["threads"], **alone}
+    before = {"compilation_cache": True}  # a run that is older than this key has none
+    recorded = {**before, **session["runtime"], "threads": session["fingerprint"]["threads"], **alone}
     return parse(
         {
             **document,

@@ -18,7 +18,7 @@ from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import genesis
 from crh_train.chronicle_writer import ChronicleWriter
 from crh_train.config import RunConfig
-from crh_train.data import cache, dataset
+from crh_train.data import dataset
 from crh_train.data.manifest import build as build_manifest
 from crh_train.data.manifest import changed_files
 from crh_train.data.sources import open_source
@@ -86,7 +86,7 @@ def build(opened: Opened, stored: StoredProgram, group: Group = ALONE) -> tuple[
         config.data,
         opened.identity.manifest,
         prepare=functions.prepare,
-        cache_folder=cache.default_folder() if runtime.cache is None else Path(runtime.cache),
+        cache_folder=environment.cache_folder(os.environ) if runtime.cache is None else Path(runtime.cache),
         identity=_arithmetic(opened),
     )
     program = make_program(config, functions, prepared.train)

@@ -32,9 +32,6 @@ LIMIT = 300  # seconds after which a process hangs
 
 STOPPED = Path(__file__).with_name("stopped.py")
 
-STARTUP = Path(__file__).with_name("startup")
-"""What is on the path of processes that need not compile all that they run; see the plugin in it."""
-
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
     """Nothing of the environment that the tests run in but where programs are; caches and scratch go to `folder`."""
@@ -49,16 +46,6 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "TMPDIR": str(folder / "tmp"),
         **changes,
     }
-
-
-def compiling_into(env: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """`env` for the one process that compiles what `compiled_in` gives to others once that process has ended."""
-    return {**env, "PYTHONPATH": os.pathsep.join([env["PYTHONPATH"], str(STARTUP)]), "COMPILING": str(folder)}
-
-
-def compiled_in(env: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """`env` for processes that compile only what is not in `folder`, and add nothing to it."""
-    return {**env, "PYTHONPATH": os.pathsep.join([env["PYTHONPATH"], str(STARTUP)]), "COMPILED": str(folder)}
 
 
 def crh(

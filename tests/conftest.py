@@ -14,8 +14,6 @@ from command_line import (
     TINY,
     ahead,
     append,
-    compiled_in,
-    compiling_into,
     copied,
     crh,
     environment,
@@ -64,23 +62,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compiling(shared: Path) -> dict[str, str]:
-    """The environment of a process that compiles all that it runs, for what is said of compiling and of machines."""
+def env(shared: Path) -> dict[str, str]:
+    """The environment of a process that need not compile what another one compiled."""
     return environment(shared / "environment")
 
 
 @pytest.fixture(scope="session")
-def env(shared: Path, compiling: dict[str, str]) -> dict[str, str]:
-    """The environment of a process that need not compile what `first` compiled."""
-    return compiled_in(compiling, shared / "first" / "compiled")
+def compiling(shared: Path) -> dict[str, str]:
+    """The environment of a process that compiles all that it runs, for what is said of compiling and of machines."""
+    return environment(shared / "environment", JAX_ENABLE_COMPILATION_CACHE="0")
 
 
 @pytest.fixture(scope="session")
-def first(shared: Path, compiling: dict[str, str]) -> Made:
+def first(shared: Path) -> Made:
     """`TINY` run to its end; `finished` is its folder."""
 
     def make(folder: Path) -> None:
-        env = compiling_into(compiling, folder / "compiled")
+        env = environment(shared / "environment")  # `env` itself has another meaning in test_distribution.py
         _record(folder, "run", crh("run", *TINY, env=env, cwd=folder))
 
     made = _made(made_once(shared / "first", make))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import STARTUP, TINY, copied, crh, document
+from command_line import TINY, copied, crh, document
 from conftest import Made
 from jax import export
 from store_samples import flip
@@ -89,7 +89,7 @@ def elsewhere(tmp_path: Path) -> Callable[..., dict[str, str]]:
             path = folder / "crh_train" / file
             assert path.read_text().count(before) == 1
             path.write_text(path.read_text().replace(before, after))
-        return {**env, "PYTHONPATH": os.pathsep.join([str(folder), str(STARTUP)])}
+        return {**env, "PYTHONPATH": str(folder)}
 
     return copy
 
@@ -124,14 +124,13 @@ main()
 def test_a_run_replays_without_the_code_that_it_was_made_from(
     finished: RunFolder, env: dict[str, str], tmp_path: Path
 ) -> None:
-    bare = {**env, "XDG_CACHE_HOME": str(tmp_path)}
-    words, cwd = ("replay", finished.name), finished.path.parents[1]
-    said = crh(*words, "--json", env=bare, cwd=cwd, program=("-c", MOVED_ON))
+    words, cwd = ("replay", finished.name, f"runtime.cache={tmp_path}"), finished.path.parents[1]
+    said = crh(*words, "--json", env=env, cwd=cwd, program=("-c", MOVED_ON))
     assert said.returncode == 0, said.stderr
     found = document(said)
     assert (found["identical"], found["program"], found["program_differs"]) == (True, "archived", [])
     assert found["final_state"] == finished.checkpoints()[-1].name.hash
-    source = crh(*words, "--source", env=bare, cwd=cwd, program=("-c", MOVED_ON))
+    source = crh(*words, "--source", env=env, cwd=cwd, program=("-c", MOVED_ON))
     assert (source.returncode, source.stderr) == (1, "crh_train.session was imported\n")
 
 

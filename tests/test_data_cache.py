@@ -93,11 +93,3 @@ def test_an_entry_of_another_process_is_left_alone(tmp_path: Path) -> None:
     before = (tmp_path / KEY).stat().st_ino
     cache.write(tmp_path, KEY, ARRAYS)
     assert (tmp_path / KEY).stat().st_ino == before
-
-
-def test_the_default_folder_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.default_folder() == tmp_path / "crh-train"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.default_folder() == tmp_path / ".cache" / "crh-train"

@@ -12,6 +12,7 @@ from crh_train import environment
 from crh_train.environment import (
     VARIABLES,
     XLA_FLAGS,
+    cache_folder,
     configure,
     differences,
     fingerprint_digest,
@@ -219,3 +220,18 @@ def test_each_difference_is_said_in_words() -> None:
         "software.optax: absent in the run, not so here",
         "threads: 2 in the run, 4 here",
     ]
+
+
+def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder({"XDG_CACHE_HOME": "/caches"}) == Path("/caches/crh-train")
+    for nothing in ({}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative"}):
+        assert cache_folder(nothing) == tmp_path / ".cache" / "crh-train"
+
+
+def test_who_has_no_home_has_no_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_folder({}) is None

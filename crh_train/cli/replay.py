@@ -47,6 +47,7 @@ def replay(
     Every value of the chronicle and the state at every checkpoint must be the same; else the first step that differs
     is named and the exit code is 1. The scratch folder is removed, unless bits differ.
     """
+    from crh_train import compilation_cache
     from crh_train.environment import configure
     from crh_train.process_group import devices_here
     from crh_train.run_store import RunStore
@@ -55,6 +56,7 @@ def replay(
     folder = RunStore(runs).find(run)
     config = stored_config(folder, overrides or [])
     configure(os.environ, config.runtime.threads, devices_here(config.runtime))
+    compilation_cache.use(os.environ, config.runtime)
     if config.runtime.process:
         follow(config, folder, json_output, source)
         return

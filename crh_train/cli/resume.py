@@ -17,6 +17,7 @@ def resume(
     json_output: JsonOption = False,
 ) -> None:
     """Go on with an unfinished run from its newest good checkpoint, to the same bits as if it had not stopped."""
+    from crh_train import compilation_cache
     from crh_train.cli.show import print_run
     from crh_train.environment import configure
     from crh_train.process_group import devices_here
@@ -27,6 +28,7 @@ def resume(
     folder = RunStore(runs).find(run)
     config = stored_config(folder, overrides or [])
     configure(os.environ, config.runtime.threads, devices_here(config.runtime))
+    compilation_cache.use(os.environ, config.runtime)
 
     if config.runtime.process:
         follow(config, folder, json_output)

@@ -60,6 +60,7 @@ def run(
 
     crh-train run -m conf=mri_step engine.seed=0,1,2
     """
+    from crh_train import compilation_cache
     from crh_train.compose import choices, compose, expand_sweep, search_path
     from crh_train.environment import configure
     from crh_train.errors import ConfigError
@@ -79,6 +80,7 @@ def run(
         raise ConfigError(f"give exactly one conf=NAME, one of: {', '.join(choices(folders))}")
     config = compose(names[0], overrides, folders)
     configure(os.environ, config.runtime.threads, devices_here(config.runtime))
+    compilation_cache.use(os.environ, config.runtime)
 
     if config.runtime.process:
         follow(config, None, json_output)

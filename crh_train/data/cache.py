@@ -25,12 +25,6 @@ _INDEX = "entry.json"
 log = logging.getLogger(__name__)
 
 
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/crh-train`, or `~/.cache/crh-train`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "crh-train"
-
-
 def entry_key(dataset_state: str, identity: str) -> str:
     """The name of an entry: SHA-256 over the dataset state and all else that decides the prepared bits.
 

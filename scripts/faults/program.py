@@ -66,9 +66,6 @@ def make(folder: Path, shared: Path) -> Program:
             "PYTHONPATH": str(Path(checkpoint.__file__).parents[1]),
             "HOME": str(shared),
             "XDG_CACHE_HOME": str(shared / "cache"),
-            # Compiling again in every life would leave little time for what is tried here.
-            "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         },
     )
 
