@@ -72,7 +72,7 @@ def gradient_sums(left: Integers, right: Integers, product_bits: int, *, window:
     width, lines = window.taps[-1], math.prod(left.array.shape[2:-2])
     blocks = -(-left.array.shape[1] * lines * width // block_terms(product_bits))
     if blocks <= FEW_BLOCKS or len(window.taps) == 1 or width > block_terms(product_bits):
-        return _gradient(left.all(), right.all(), product_bits, window=window)
+        return _gradient(left, right, product_bits, window=window)
     return _gradient_by_lines(left, right, product_bits, window=window)
 
 
@@ -135,19 +135,17 @@ def _forward(left: Array, right: Array, product_bits: int, *, window: Window) ->
     return added(terms, across * inputs, product_bits)
 
 
-def _gradient(left: Array, right: Array, product_bits: int, *, window: Window) -> Array:
+def _gradient(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
     """As `_forward` with the two windows exchanged: shifted rows of the right matrix are padded to lie side by side."""
-    groups, inputs, *padded, _ = left.shape
-    columns = _columns(left, window.output[-1], window.taps[-1], window.strides[-1], window.dilation[-1])
+    groups, inputs, *padded, batch = left.array.shape
+    terms = inputs * math.prod(padded[:-1]) * window.taps[-1]
+    seen = _windows(left.array, window.output[-1], window.taps[-1], window.strides[-1], window.dilation[-1])
     shifted = []
     for position in np.ndindex(*window.output[:-1]):
         starts = [at * stride for at, stride in zip(position, window.strides, strict=False)]
-        shifted.append(_placed(right, starts, padded[:-1], window.dilation))
-    beside = lax.concatenate(shifted, right.ndim - 1)
-    terms = inputs * math.prod(padded[:-1]) * window.taps[-1]
-    left_matrix, right_matrix = (lax.reshape(x, (groups, terms, x.shape[-1])) for x in (columns, beside))
-    made = block_product(left_matrix, right_matrix, product_bits, (1, 1))
-    return _features_last(made, left.shape[-1], window)
+        shifted.append(_placed(right.array, starts, padded[:-1], window.dilation))
+    lhs, rhs = (lax.reshape(x, (groups, terms, x.shape[-1])) for x in (_beside(left, seen), _beside(right, shifted)))
+    return _features_last(block_product(lhs, rhs, product_bits, (1, 1)), batch, window)
 
 
 def _gradient_by_lines(left: Integers, right: Integers, product_bits: int, *, window: Window) -> Array:
@@ -182,11 +180,10 @@ def _gradient_by_lines(left: Integers, right: Integers, product_bits: int, *, wi
 
     def step(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         start = number * np.int32(together)
-        lines_here = left.of(some(lefts, start))
-        columns = _columns(lines_here, window.output[-1], width, window.strides[-1], window.dilation[-1])
-        shifted = [right.of(some(rights, start + np.int32(furthest - shift))) for shift in shifts]
-        operands = columns, lax.concatenate(shifted, shifted[0].ndim - 1)
-        lhs, rhs = (lax.reshape(x, (groups * inputs, together * width, x.shape[-1])) for x in operands)
+        seen = _windows(some(lefts, start), window.output[-1], width, window.strides[-1], window.dilation[-1])
+        shifted = [some(rights, start + np.int32(furthest - shift)) for shift in shifts]
+        beside = _beside(left, seen), _beside(right, shifted)
+        lhs, rhs = (lax.reshape(x, (groups * inputs, together * width, x.shape[-1])) for x in beside)
         made = lax.dot_general(lhs, rhs, (((1,), (1,)), ((0,), (0,))))
         high, low = halves_of_sums(made)
         return lax.add(sums[0], high), lax.add(sums[1], low)
@@ -214,11 +211,24 @@ def _placed(x: Array, starts: Sequence[int], sizes: Sequence[int], steps: Sequen
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 0, 0), *edges, (0, 0, 0), (0, 0, 0)))
 
 
+def _beside(integers: Integers, parts: Sequence[Array]) -> Array:
+    """The integers of the parts, side by side in the last axis."""
+    # XLA's CPU makes them where they belong, if they are made of each part by itself and an axis keeps the parts apart;
+    # else it makes them elsewhere, and moves them slowly.
+    *outer, last = parts[0].shape
+    apart = [lax.reshape(integers.of(part), (*outer, 1, last)) for part in parts]
+    return lax.reshape(lax.concatenate(apart, len(outer)), (*outer, len(parts) * last))
+
+
 def _columns(x: Array, count: int, width: int, step: int, stride: int) -> Array:
-    """[.., W, C] -> [.., width, count · C]: `count` windows of the last spatial axis side by side, `step` apart."""
+    """[.., W, C] -> [.., width, count · C]: `_windows` side by side."""
+    return lax.concatenate(_windows(x, count, width, step, stride), x.ndim - 1)
+
+
+def _windows(x: Array, count: int, width: int, step: int, stride: int) -> list[Array]:
+    """[.., W, C] -> `count` times [.., width, C]: windows of the last spatial axis, `step` apart."""
     axis = x.ndim - 2
-    seen = [lax.slice_in_dim(x, at * step, at * step + (width - 1) * stride + 1, stride, axis) for at in range(count)]
-    return lax.concatenate(seen, x.ndim - 1)
+    return [lax.slice_in_dim(x, at * step, at * step + (width - 1) * stride + 1, stride, axis) for at in range(count)]
 
 
 def _tap_by_tap(left: Array, right: Array, product_bits: int, *, window: Window) -> Array:
