@@ -39,7 +39,7 @@ def divide(fence: Fence, x: Array, y: Array) -> Array:
     """x / y, correctly rounded: in float64, whose double rounding is innocuous; behind a fence, because a division by a
     constant becomes a product.
     """
-    return narrow(lax.div(widen(x), fence(widen(y))))
+    return narrow(lax.div(widen(fence(x)), fence(widen(y))))
 
 
 def remainder(fence: Fence, x: Array, y: Array) -> Array:

@@ -62,10 +62,14 @@ def at_scale(x: Array, unit: Array) -> Array:
 
     `unit` has the axes of x, or 1 where it is shared.
     """
-    image = lax.bitcast_convert_type(unit, jnp.int64)
-    inverse = lax.bitcast_convert_type(lax.sub(lax.full_like(image, 2 * _ONE), image), jnp.float64)  # of a power of two
-    numbers = lax.mul(widen(x), lax.broadcast_in_dim(inverse, x.shape, range(x.ndim)))
+    numbers = lax.mul(widen(x), lax.broadcast_in_dim(_inverse(unit), x.shape, range(x.ndim)))
     return lax.round(numbers, lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+def _inverse(unit: Array) -> Array:
+    """1 / unit of powers of two, exact; not finite of infinity."""
+    image = lax.bitcast_convert_type(unit, jnp.int64)
+    return lax.bitcast_convert_type(lax.sub(lax.full_like(image, 2 * _ONE), image), jnp.float64)
 
 
 def shared_exponent(x: Array, axes: tuple[int, ...]) -> Array:
@@ -162,7 +166,12 @@ def exact_sum(x: Array, axes: tuple[int, ...]) -> Array:
     if terms == 0 or x.size == 0:
         return lax.full([size for axis, size in enumerate(x.shape) if axis not in axes], 0, jnp.float32)
     unit = unit_of(_peak_in_place(x, axes), sum_bits(terms))  # where x is not finite, the sum is not at any scale
-    total = lax.reduce_sum(at_scale(x, lax.expand_dims(unit, axes)), axes)
+    # First to 4 at most, in float32; what that makes a denormal is far below half a unit. What XLA's CPU gives to its
+    # library cannot share a widened x with others, which it would write to memory for them.
+    wide = lax.mul(_inverse(unit), lax.full_like(unit, 2.0 ** (2 - sum_bits(terms))))
+    near = lax.convert_element_type(wide, jnp.float32)
+    numbers = lax.mul(x, lax.broadcast_in_dim(lax.expand_dims(near, axes), x.shape, range(x.ndim)))
+    total = lax.reduce_sum(at_scale(numbers, lax.expand_dims(lax.mul(unit, wide), axes)), axes)
     return settled(from_fixed(total, unit))
 
 
