@@ -45,7 +45,7 @@ def spread(x: np.ndarray, padding: Sequence[tuple[int, int]], dilation: Sequence
     dilated[(..., *[slice(None, None, step) for step in dilation])] = x
     padded = np.pad(dilated, ((0, 0), (0, 0), *[(max(low, 0), max(high, 0)) for low, high in padding]))
     ends = [(max(-low, 0), n - max(-high, 0)) for (low, high), n in zip(padding, padded.shape[2:], strict=True)]
-    return padded[(..., *[slice(*end) for end in ends])]
+    return np.frompyfunc(int, 1, 1)(padded[(..., *[slice(*end) for end in ends])])  # numpy pads with its own zeros
 
 
 def group(left: np.ndarray, right: np.ndarray, params: dict[str, Any], digits: int) -> np.ndarray:
