@@ -4,7 +4,7 @@ The step does the Cycle Record's forward pass, loss, backward pass and optimizer
 before it and hands numbers and state to the hooks, which log and save. Neither does input or output.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -108,6 +108,7 @@ class Span(NamedTuple):
     first: int
     last: int
     steps_per_epoch: int
+    boundaries: Collection[int] = ()  # steps after which hooks see the state, besides the last of each epoch
 
 
 def train(
@@ -121,8 +122,8 @@ def train(
     """Do the steps of `span`, calling `hooks` in order; returns the last state and the number of steps done.
 
     `load(step)` gives the batch of the step that follows `step` done ones. A step's numbers are read only after the
-    next one is dispatched, so that the device never waits for the host; at an epoch's end everything is read before
-    the boundary, so hooks see all records of the steps that the state contains. `stopping` is asked after each step.
+    next one is dispatched, so that the device never waits for the host; at a boundary everything is read before it,
+    so hooks see all records of the steps that the state contains. `stopping` is asked after each step.
     """
     waiting: tuple[int, StepMetrics] | None = None
     for done in range(span.first, span.last):
@@ -133,7 +134,7 @@ def train(
             _deliver(waiting, span, hooks)
         waiting = (done + 1, step_metrics)
         last = done + 1 == span.last or stopping()
-        if last or (done + 1) % span.steps_per_epoch == 0:
+        if last or (done + 1) % span.steps_per_epoch == 0 or done + 1 in span.boundaries:
             _deliver(waiting, span, hooks)
             waiting = None
             for hook in hooks:

@@ -78,15 +78,20 @@ class Chronicle(Silent):
 
 
 class Checkpoints(Silent):
-    """Saves every `every` epochs, and where training ends or is asked to stop."""
+    """Saves after the steps that are `due`, and where training ends or is asked to stop."""
 
-    def __init__(self, save: Callable[[HostState], None], every: int, steps_per_epoch: int) -> None:
+    def __init__(self, save: Callable[[HostState], None], due: Callable[[int], bool]) -> None:
         self._save = save
-        self._cadence = every * steps_per_epoch
+        self._due = due
 
     def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
-        if last or step % self._cadence == 0:
+        if last or self._due(step):
             self._save(to_host(state))
+
+
+def every_epochs(count: int, steps_per_epoch: int) -> Callable[[int], bool]:
+    """Whether a step is the last of `count` epochs."""
+    return lambda step: step % (count * steps_per_epoch) == 0
 
 
 def progress_display(show: bool) -> Progress:

@@ -6,7 +6,7 @@ folder; nothing in the run's own folder is touched.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,86 +18,73 @@ from crh_train.config import RunConfig
 from crh_train.divergence import Difference
 from crh_train.errors import Interrupted, UsageError
 from crh_train.process_group import ALONE, Group
+from crh_train.replay_report import ReplayReport
 from crh_train.run_folder import StoredCheckpoint, StoredProgram
 from crh_train.run_store import RunFolder, RunStore
+from crh_train.segments import Segment
 from crh_train.state import to_host
-from crh_train.training import advance, build, open_recorded, session_record
+from crh_train.training import Watch, advance, build, open_recorded, session_record
 from crh_train.types import StepRecord, TrainState
 
 
-@dataclass(frozen=True)
-class ReplayReport:
-    """What a replay found. Identical means: every chronicle value and every checkpoint's state has the same bits."""
-
-    run_hash: str
-    first_step: int  # steps done where the replay began
-    last_step: int
-    steps_compared: int
-    checkpoints_compared: int
-    identical: bool
-    program: str  # "archived", or "source": what today's code makes
-    program_differs: tuple[str, ...]  # the functions in which that is not the archived one; empty for "archived"
-    promised: bool  # whether these bits are promised here
-    promise: str  # a sentence
-    difference: Difference | None  # the first one
-    arrays: tuple[str, ...]  # in words, the arrays that differ at the first checkpoint that does
-    final_state: str | None  # the last compared checkpoint's hash, as replayed
-
-
 class _Comparison(hooks.Silent):
-    """Compares each step's numbers and each saved state with what was recorded, until the first difference."""
+    """Compares each step's numbers and each saved state with what was recorded, up to the first step of which something
+    differs, so that what is compared does not depend on how soon the steps stop after it."""
 
     def __init__(self, records: Sequence[ChronicleRecord], stored: Sequence[StoredCheckpoint]) -> None:
         self._records = records
-        self._stored = {each.name.step: each.path for each in stored}
+        self._stored = {each.name.step: each for each in stored}
         self.steps = 0
         self.checkpoints = 0
         self.difference: Difference | None = None
         self.arrays: tuple[str, ...] = ()
         self.final_state: str | None = None
+        self.differs_at: int | None = None  # the first step of which something differs
 
     @property
     def differs(self) -> bool:
-        return self.difference is not None or bool(self.arrays)
+        return self.differs_at is not None
 
     def after_step(self, record: StepRecord) -> None:
-        if self.difference is None:
-            self.steps += 1
-            recorded = self._records[record.step - 1]
-            self.difference = divergence.first_difference(record.step, recorded._asdict(), record._asdict())
+        if self.differs:
+            return
+        self.steps += 1
+        recorded = self._records[record.step - 1]
+        self.difference = divergence.first_difference(record.step, recorded._asdict(), record._asdict())
+        if self.difference is not None:
+            self.differs_at = record.step
 
     def at_boundary(self, step: int, state: TrainState, last: bool) -> None:
-        if step not in self._stored or self.arrays:
+        if step not in self._stored or self.differs_at not in (None, step):
             return
         self.checkpoints += 1
-        recorded = checkpoint.read(self._stored[step])
+        recorded = checkpoint.read(self._stored[step].path)  # which has the hash that its name states
         host = to_host(state)
         replayed = replace(
             recorded, model_state=host.model_state, optimizer_state=host.optimizer_state, rng_state=host.rng_state
         )
         self.final_state = checkpoint_hash(replayed)
-        if self.final_state != checkpoint_hash(recorded):
+        if self.final_state != self._stored[step].name.hash:
             lines = divergence.differing_arrays(_arrays(recorded), _arrays(replayed))
             self.arrays = tuple(f"state after step {step}: {line}" for line in lines)
+            self.differs_at = step
 
 
 def replay(
     folder: RunFolder,
     config: RunConfig,
-    from_epoch: int | None,
-    to_epoch: int | None,
+    segment: Segment,
     scratch: Path,
     group: Group = ALONE,
     source: bool = False,
 ) -> ReplayReport:
-    """Run epochs `from_epoch` (None: the start) to `to_epoch` (None: as far as the run got) of `folder` again.
+    """Run the steps of `segment` of `folder` again, from the start or from the checkpoint that it begins with.
 
-    `source`: by today's code and not by the archived program. A segment begins with the checkpoint saved after
-    `from_epoch` epochs. Stops at the first difference. `scratch` is an empty folder that takes the replay's own run,
-    chronicle and checkpoints included.
+    `source`: by today's code and not by the archived program. Stops at the first difference. `scratch` is an empty
+    folder that takes the replay's own run: its chronicle, the first state that differs, and the last one.
 
     Raises:
-      UsageError: there is no checkpoint at `from_epoch`, or the run did not get to `to_epoch`.
+      UsageError: there is no checkpoint to begin with.
       DataError: the data are not those of the run; the message names the files.
       Interrupted: a signal asked for a stop.
     """
@@ -111,15 +98,22 @@ def replay(
         found.append((False, f"today's code makes another program ({', '.join(differs)}): no bits are promised"))
     records = folder.chronicle()
     _, program = build(opened, stored, group)
-    start, last = _segment(folder, from_epoch, to_epoch, program.steps_per_epoch, len(records))
-    comparison = _Comparison(records, folder.checkpoints())
+    saved = folder.checkpoints()
+    start = _start(folder, saved, segment.first)
+    comparison = _Comparison(records, saved)
+    watch = Watch(
+        comparison,
+        boundaries={each.name.step for each in saved},
+        due=lambda step: step == comparison.differs_at,
+        stopping=lambda: comparison.differs,
+    )
     identity = opened.identity
-    session = session_record(opened, stored, 0 if start is None else start.step, sessions[-1]["command"])
+    session = session_record(opened, stored, segment.first, sessions[-1]["command"])
     copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, session, stored)
     if start is not None:
         chronicle_writer.copy_prefix(folder.path, copy.path, start.chronicle_offset)
     try:
-        advance(copy, opened, program, start, last, [comparison], lambda: comparison.differs, group)
+        advance(copy, opened, program, start, segment.last, watch, group)
     except Interrupted as error:
         raise Interrupted(
             f"the replay of run {folder.name} was stopped; {comparison.steps} of its steps were compared and are the "
@@ -127,10 +121,11 @@ def replay(
         ) from error
     return ReplayReport(
         run_hash=folder.run_hash,
-        first_step=0 if start is None else start.step,
-        last_step=last,
+        first_step=segment.first,
+        last_step=segment.last,
         steps_compared=comparison.steps,
         checkpoints_compared=comparison.checkpoints,
+        segments=1,
         identical=not comparison.differs,
         program="source" if source else "archived",
         program_differs=differs,
@@ -149,26 +144,17 @@ def _today(folder: RunFolder, config: RunConfig) -> StoredProgram:
     return session.program_of(session.open_stored(folder, config))
 
 
-def _segment(
-    folder: RunFolder, from_epoch: int | None, to_epoch: int | None, steps_per_epoch: int, recorded: int
-) -> tuple[Checkpoint | None, int]:
-    """The checkpoint to begin with (None: the start) and the last step to do."""
-    first = 0 if from_epoch is None else from_epoch * steps_per_epoch
-    last = recorded if to_epoch is None else to_epoch * steps_per_epoch
-    reached = recorded // steps_per_epoch
-    if last > recorded:
-        raise UsageError(f"--to {to_epoch}: run {folder.name} got to epoch {reached}; give at most {reached}")
-    saved = {each.name.step: each.path for each in folder.checkpoints()}
-    if first and first not in saved:
-        epochs = ", ".join(str(step // steps_per_epoch) for step in [0, *sorted(saved)] if step % steps_per_epoch == 0)
-        raise UsageError(f"--from {from_epoch}: run {folder.name} has no checkpoint there; it has epochs {epochs}")
-    if first >= last:
-        raise UsageError(
-            f"run {folder.name} has nothing to replay from step {first} to step {last}; --from comes first"
-        )
-    return (checkpoint.read(saved[first]) if first else None), last
+def _start(folder: RunFolder, saved: Sequence[StoredCheckpoint], step: int) -> Checkpoint | None:
+    """The checkpoint to begin with after `step` steps; None for the start."""
+    if step == 0:
+        return None
+    paths = [each.path for each in saved if each.name.step == step]
+    if not paths:
+        raise UsageError(f"run {folder.name} has no checkpoint after step {step} to begin with")
+    return checkpoint.read(paths[-1])
 
 
 def _arrays(found: Checkpoint) -> dict[str, np.ndarray]:
     arrays = {f"model {name}": array for name, array in found.model_state.items()}
-    return {**arrays, **{f"optimizer {name}": array for name, array in found.optimizer_state.items()}}
+    arrays |= {f"optimizer {name}": array for name, array in found.optimizer_state.items()}
+    return {**arrays, "root key": found.rng_state}

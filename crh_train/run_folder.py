@@ -66,7 +66,7 @@ _SESSION = {
     "version": str,
 }
 _ENVIRONMENT = {"sessions": [_SESSION], "sha256": str}
-_PROGRAM = {"functions": {...: {"sha256": str, ...: object}}, ...: object}
+_PROGRAM = {"functions": {...: {"sha256": str, ...: object}}, "steps_per_epoch": int, ...: object}
 _REMOVED = {"removed": [str], "sha256": str}
 _FUNCTION_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _REPORT_NAME = re.compile(r"reports/[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)

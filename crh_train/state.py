@@ -71,11 +71,11 @@ def _pieces(array: np.ndarray) -> Iterable[np.ndarray]:
 
 
 def from_host(host: HostState, like: TrainState) -> TrainState:
-    """The inverse of `to_host`, with the tree structure of `like`.
+    """The inverse of `to_host`, with the tree structure of `like`, of which shapes and types are enough.
 
     Raises `CorruptCheckpoint` naming the first array that is missing, unexpected, or of another shape or type.
     """
-    key = _restored({"root": host.rng_state}, {"root": jax.random.key_data(like.key)}, "rng_state")
+    key = _restored({"root": host.rng_state}, {"root": jax.eval_shape(jax.random.key_data, like.key)}, "rng_state")
     return TrainState(
         params=_restored(host.model_state, dict(like.params), "model_state"),
         opt_state=_restored(host.optimizer_state, like.opt_state, "optimizer_state"),

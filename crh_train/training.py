@@ -4,10 +4,11 @@ is nothing: a replay comes here without models, losses and optimizers.
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax import Array
 
@@ -57,6 +58,15 @@ class Program(NamedTuple):
     root: Array  # the root key
     leaf_names: tuple[str, ...]  # in the order of `StepMetrics.leaf_grad_norms`
     steps_per_epoch: int
+
+
+class Watch(NamedTuple):
+    """What a replay has of the steps that a run has not."""
+
+    hook: Hook
+    boundaries: Collection[int]  # steps after which it sees the state, besides the last of each epoch
+    due: Callable[[int], bool]  # whether the state after a boundary's step is saved
+    stopping: Callable[[], bool]  # asked after each step
 
 
 def open_recorded(folder: RunFolder, config: RunConfig) -> Opened:
@@ -132,17 +142,19 @@ def advance(
     program: Program,
     checkpoint: Checkpoint | None,
     last_step: int,
-    more_hooks: Sequence[Hook] = (),
-    stopping: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
     group: Group = ALONE,
 ) -> TrainState:
     """Train in `folder` from `checkpoint` (None: from the start) until `last_step` steps are done, writing chronicle
-    and checkpoints; `more_hooks` come after the guard and before anything is written. The other processes of `group`
-    are told to do the same steps.
+    and checkpoints; the hook of `watch` comes after the guard and before anything is written. The other processes of
+    `group` are told to do the same steps.
 
     Raises `Interrupted`, after saving, where a signal asked for a stop.
     """
     runtime = opened.config.runtime
+    if watch is None:
+        due = hooks.every_epochs(runtime.checkpoint_every, program.steps_per_epoch)
+        watch = Watch(hooks.Silent(), (), due, lambda: False)
     first = 0 if checkpoint is None else checkpoint.step
     previous = None if checkpoint is None else checkpoint_hash(checkpoint)
     group.tell({"program": program.digest, "checkpoint": previous, "last_step": last_step})
@@ -165,17 +177,17 @@ def advance(
         ):
             listed: list[Hook] = [
                 hooks.NanGuard(program.leaf_names),
-                *more_hooks,
+                watch.hook,
                 hooks.Chronicle(writer, folder.chronicle()[-1].timestamp if first else 0.0),
                 bar,
                 saver,
-                hooks.Checkpoints(saver.save, runtime.checkpoint_every, program.steps_per_epoch),
+                hooks.Checkpoints(saver.save, watch.due),
             ]
-            span = Span(first, last_step, program.steps_per_epoch)
+            span = Span(first, last_step, program.steps_per_epoch, watch.boundaries)
             state, done = train_steps(
-                program.train_step, state, program.load, span, listed, lambda: agreed(signalled() or stopping())
+                program.train_step, state, program.load, span, listed, lambda: agreed(signalled() or watch.stopping())
             )
-    if done < last_step and not stopping():
+    if done < last_step and not watch.stopping():
         raise Interrupted(
             f"stopped after step {done} of {last_step}, which is saved; go on: crh-train resume {folder.argument}"
         )
@@ -184,10 +196,10 @@ def advance(
 
 def first_state(program: Program, checkpoint: Checkpoint | None) -> TrainState:
     """The state of `checkpoint`, or the one before the first step."""
-    start = program.init(program.root)
     if checkpoint is None:
-        return start
-    return program.place(from_host(host_state(checkpoint), like=start))
+        return program.init(program.root)
+    like = jax.eval_shape(program.init, program.root)  # which compiles nothing
+    return program.place(from_host(host_state(checkpoint), like))
 
 
 def host_state(checkpoint: Checkpoint) -> HostState:

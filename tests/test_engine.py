@@ -246,10 +246,11 @@ def drive(span: Span, stop_after: int | None = None, hooks: Sequence[str] = ("a"
 
 
 SPANS = st.builds(
-    lambda first, steps, per_epoch, stop: (Span(first, first + steps, per_epoch), stop),
+    lambda first, steps, per_epoch, more, stop: (Span(first, first + steps, per_epoch, more), stop),
     st.integers(0, 9),
     st.integers(0, 9),
     st.integers(1, 4),
+    st.frozensets(st.integers(1, 18), max_size=3),
     st.none() | st.integers(1, 9),
 )
 
@@ -268,10 +269,11 @@ def test_every_hook_sees_every_step_once_and_in_order(drawn: tuple[Span, int | N
 
 
 @given(SPANS)
-def test_boundaries_are_epochs_ends_and_the_end(drawn: tuple[Span, int | None]) -> None:
+def test_boundaries_are_epochs_ends_those_asked_for_and_the_end(drawn: tuple[Span, int | None]) -> None:
     span, stop = drawn
     events, (_, done) = drive(span, stop)
-    ends = [step for step in range(span.first + 1, done + 1) if step % span.steps_per_epoch == 0 or step == done]
+    steps = range(span.first + 1, done + 1)
+    ends = [step for step in steps if step % span.steps_per_epoch == 0 or step in span.boundaries or step == done]
     told = [(event.step, event.hook, event.seen) for event in events if event.kind == "boundary"]
     assert told == [(step, hook, (step, step == done)) for step in ends for hook in ("a", "b")]
 

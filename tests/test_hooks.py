@@ -14,7 +14,7 @@ from rich.progress import Progress
 from crh_train.checkpoint_header import CheckpointName
 from crh_train.engine import Span, train
 from crh_train.errors import Diverged
-from crh_train.hooks import Checkpoints, Chronicle, NanGuard, ProgressBar, Silent, progress_display
+from crh_train.hooks import Checkpoints, Chronicle, NanGuard, ProgressBar, Silent, every_epochs, progress_display
 from crh_train.randomness import root_key
 from crh_train.state import HostState
 from crh_train.types import StepMetrics, StepRecord, TrainState
@@ -106,7 +106,7 @@ def test_nothing_of_a_refused_step_is_logged_or_saved(bad: str) -> None:
     hooks = [
         NanGuard(LEAVES),
         Chronicle(Writer()),  # type: ignore[arg-type]
-        Checkpoints(lambda host: saved.append(host.step), every=1, steps_per_epoch=1),
+        Checkpoints(lambda host: saved.append(host.step), every_epochs(1, steps_per_epoch=1)),
     ]
     with pytest.raises(Diverged, match="step 5"):
         train(train_step, state(0), lambda done: None, Span(0, 9, 1), hooks, lambda: False)  # type: ignore[arg-type,return-value]
@@ -146,7 +146,7 @@ def test_a_resumed_run_s_clock_goes_on() -> None:
 @pytest.mark.parametrize(("every", "saves"), [(1, [3, 6, 9, 11]), (2, [6, 11]), (3, [9, 11]), (5, [11])])
 def test_a_checkpoint_comes_every_so_many_epochs_and_at_the_end(every: int, saves: list[int]) -> None:
     saved: list[HostState] = []
-    hook = Checkpoints(saved.append, every, steps_per_epoch=3)
+    hook = Checkpoints(saved.append, every_epochs(every, steps_per_epoch=3))
     for step in (3, 6, 9):
         hook.at_boundary(step, state(step), last=False)
     hook.at_boundary(11, state(11), last=True)
@@ -156,7 +156,7 @@ def test_a_checkpoint_comes_every_so_many_epochs_and_at_the_end(every: int, save
 
 def test_the_end_of_an_epoch_that_is_the_last_is_saved_once() -> None:
     saved: list[HostState] = []
-    Checkpoints(saved.append, every=1, steps_per_epoch=3).at_boundary(3, state(3), last=True)
+    Checkpoints(saved.append, every_epochs(1, steps_per_epoch=3)).at_boundary(3, state(3), last=True)
     assert len(saved) == 1
 
 

@@ -1,18 +1,19 @@
 """`replay` in processes of its own: that it finds nothing where nothing changed, and the first bit where one did."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import EPOCHS, STEPS_PER_EPOCH, STOPPED, contents, copied, crh, document
+from command_line import EPOCHS, STEPS_PER_EPOCH, STOPPED, contents, crh, document
 from conftest import Made
+from forged_runs import rewritten, ulp_up
 
-from crh_train import checkpoint, chronicle_writer
-from crh_train.checkpoint import Checkpoint, checkpoint_hash
-from crh_train.chronicle import ChronicleOffset, ChronicleRecord, genesis
-from crh_train.run_store import RunFolder
+from crh_train import checkpoint
+from crh_train.checkpoint import Checkpoint
+from crh_train.chronicle import ChronicleRecord
+from crh_train.run_store import RunFolder, RunStore
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
 
@@ -38,37 +39,6 @@ def scratch(own: Mapping[str, str]) -> list[Path]:
 def hash_after(run: RunFolder, epoch: int) -> str:
     (found,) = [saved.name.hash for saved in run.checkpoints() if saved.name.step == epoch * STEPS_PER_EPOCH]
     return found
-
-
-def ulp_up(value: np.float32) -> np.float32:
-    return np.nextafter(value, np.float32(np.inf))
-
-
-def rewritten(
-    run: RunFolder,
-    runs: Path,
-    edit_line: Callable[[ChronicleRecord], ChronicleRecord] = lambda record: record,
-    edit_checkpoint: Callable[[Checkpoint], Checkpoint] = lambda saved: saved,
-) -> RunFolder:
-    """A copy in another store in which everything was written anew after an edit, with every hash in order: what only
-    a replay can tell from the truth."""
-    copy = copied(run, runs)
-    for name in chronicle_writer.FILES:
-        (copy.path / name).unlink()
-    chronicle_writer.create(copy.path)
-    offsets: list[ChronicleOffset] = [genesis(copy.run_hash)]
-    with chronicle_writer.ChronicleWriter(copy.path, offsets[0]) as writer:
-        for record in run.chronicle():
-            writer.append(edit_line(record), record.timestamp)
-            offsets.append(writer.offset())
-    previous = None
-    for saved in copy.checkpoints():
-        found = edit_checkpoint(checkpoint.read(saved.path))
-        saved.path.unlink()
-        forged = dataclasses.replace(found, chronicle_offset=offsets[found.step], previous=previous)
-        checkpoint.write(copy.path / "checkpoints", forged)
-        previous = checkpoint_hash(forged)
-    return copy
 
 
 def test_an_untouched_run_is_identical_and_stays_untouched(finished: RunFolder, compiles: dict[str, str]) -> None:
@@ -104,7 +74,9 @@ def test_a_resumed_run_replays_from_the_start(interrupted: Made, compiles: dict[
     run = interrupted.run("term")
     said = crh("replay", run.name, "--json", env=compiles, cwd=interrupted.folder / "term")
     assert said.returncode == 0, said.stderr
-    assert document(said)["steps_compared"] == STEPS
+    found = document(said)
+    assert (found["steps_compared"], found["segments"]) == (STEPS, 1)
+    assert found["checkpoints_compared"] == len(run.checkpoints()) == EPOCHS + 1, "one is inside an epoch"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +112,8 @@ def test_one_ulp_in_one_logged_loss_is_found(finished: RunFolder, own: dict[str,
     assert found["difference"] == expected
     assert found["arrays"] == []
     assert Path(found["scratch"]).parent == Path(own["TMPDIR"])
-    assert Path(found["scratch"]).is_dir()
+    (kept,) = RunStore(Path(found["scratch"])).list()
+    assert [record.step for record in kept.chronicle()] == list(range(1, 10)), "it stopped soon after"
 
 
 def test_one_ulp_in_one_weight_is_found(finished: RunFolder, own: dict[str, str], tmp_path: Path) -> None:
@@ -162,6 +135,20 @@ def test_one_ulp_in_one_weight_is_found(finished: RunFolder, own: dict[str, str]
         f"differs   state after step 12: 'model {name}': 1 of {size} elements differ, by at most 1 ulp\n" in said.stdout
     )
     assert "verdict   DIFFERENT\n" in said.stdout
+    (kept,) = RunStore(*scratch(own)).list()
+    assert kept.checkpoints()[0].name.hash == hash_after(finished, 2), "what the replay had in place of it"
+
+
+def test_another_key_is_found(finished: RunFolder, own: dict[str, str], tmp_path: Path) -> None:
+    def edit(saved: Checkpoint) -> Checkpoint:
+        return dataclasses.replace(saved, rng_state=saved.rng_state + np.uint32(saved.epoch_index == 1))
+
+    forged = rewritten(finished, tmp_path / "runs", edit_checkpoint=edit)
+    said = crh("replay", forged.name, "--json", env=own, cwd=tmp_path)
+    assert said.returncode == 1
+    found = document(said)
+    assert found["arrays"] == [f"state after step {STEPS_PER_EPOCH}: 'root key': 2 of 2 elements differ"]
+    assert (found["steps_compared"], found["checkpoints_compared"]) == (STEPS_PER_EPOCH, 1), "and nothing after it"
 
 
 def test_other_threads_give_the_same_bits(finished: RunFolder, compiles: dict[str, str]) -> None:
