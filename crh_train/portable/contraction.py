@@ -14,8 +14,14 @@ on the number of terms K alone:
 **Error bound.** |error| ≤ K · max|row| · max|column| · (2^-B + 2^-B') + half a unit in the last place. A number far
 below its row's largest keeps few bits; stock float32 keeps all of them, so data of a wide range want 4 digits.
 
-**Lowering.** Float64 products of the integers, of at most so many terms at a time that none rounds; with 4 digits, of
-their upper and lower halves. Any exact lowering (int8 digits, float64 tensor cores) gives the same bits.
+**Lowering.** Float64 products of the integers, in blocks of at most so many terms that none rounds (2^9 of 22 bits);
+with 4 digits, of their upper and lower halves. Any exact lowering gives the same bits. The shape chooses:
+
+=================  =====================================================================================================
+blocks up to 4     products written out; the left operand with the contraction last, which XLA's CPU multiplies at twice
+                   the speed, the right one as it comes
+more               one product of all blocks, each operand as it comes, and one reduction of both halves of their sums
+=================  =====================================================================================================
 """
 
 import functools
@@ -90,7 +96,7 @@ def dot_general(
     bits = operand_bits(scope.accuracy, terms)
     # What needs no transposition. XLA takes the right operand either way; the left one, in a single product, at half
     # the speed.
-    long = terms > WRITTEN_OUT * block_terms(min(bits.product, EXACT_BITS - 1))
+    long = terms > WRITTEN_OUT * block_terms(bits.product if bits.product < EXACT_BITS else 2 * HALF_BITS)
     left_axis = 1 if long and _in_order(left, left_batch, left_contract, left_free) else 2
     right_axis = 1 if _in_order(right, right_batch, right_contract, right_free) else 2
     rows = _matrix(left, left_batch, left_free, left_contract, left_axis, bits.left)
