@@ -29,7 +29,12 @@ MANIFEST = {
 }
 FILES = {"init": b"the first state", "step": b"the next state"}
 PROGRAM = StoredProgram(
-    {"format": 1, "functions": {name: {"sha256": digest_bytes(data)} for name, data in FILES.items()}}, FILES
+    {
+        "format": 1,
+        "functions": {name: {"sha256": digest_bytes(data)} for name, data in FILES.items()},
+        "steps_per_epoch": 4,
+    },
+    FILES,
 )
 SESSION: dict[str, Any] = {
     "command": {"conf": "sample", "overrides": []},

@@ -12,6 +12,7 @@ from crh_train import disk
 PACKAGE = Path(crh_train.__file__).parent
 ELSEWHERE = {
     "disk.py": "the one place",
+    "compilation_cache.py": "compiled code, which may be deleted at any moment",
     "compose.py": "a temporary folder for Hydra",
     "cli/replay.py": "a scratch folder for the replay",
     "data/cache.py": "prepared arrays, which may be deleted at any moment",

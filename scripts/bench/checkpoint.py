@@ -235,7 +235,9 @@ def make_run(folder: Path, seed: int) -> tuple[RunFolder, Identity]:
         "seed": seed,
         "semantics_version": 1,
     }
-    program = StoredProgram({"functions": {"step": {"sha256": digest_bytes(data)}}}, {"step": data})
+    program = StoredProgram(
+        {"functions": {"step": {"sha256": digest_bytes(data)}}, "steps_per_epoch": 1}, {"step": data}
+    )
     identity = Identity(config, manifest, run)
     return RunStore(folder / "runs").create(run, config, manifest, {"program": program.digest}, program), identity
 

@@ -37,7 +37,12 @@ _CONFIG = {"config": {"engine": {"epochs": EPOCHS}}, "optimizer": {}, "scheduler
 _MANIFEST: dict[str, Any] = {"files": [], "preprocessing": {}, "samples": [], "source": "faults", "volumes": []}
 _FUNCTIONS = {"init": b"the first state", "step": b"the next state"}
 _PROGRAM = StoredProgram(
-    {"format": 1, "functions": {name: {"sha256": digest_bytes(data)} for name, data in _FUNCTIONS.items()}}, _FUNCTIONS
+    {
+        "format": 1,
+        "functions": {name: {"sha256": digest_bytes(data)} for name, data in _FUNCTIONS.items()},
+        "steps_per_epoch": STEPS_PER_EPOCH,
+    },
+    _FUNCTIONS,
 )
 _IDENTITY = Identity(
     _CONFIG,

@@ -18,7 +18,10 @@ from crh_train.run_store import RunStore
 
 HELD = 0.2  # seconds for which the run stays locked
 
-config, program = {"config": {"engine": {}}, "optimizer": {}, "scheduler": {}}, StoredProgram({"functions": {}}, {})
+config, program = (
+    {"config": {"engine": {}}, "optimizer": {}, "scheduler": {}},
+    StoredProgram({"functions": {}, "steps_per_epoch": 1}, {}),
+)
 manifest = {"files": [], "preprocessing": {}, "samples": [], "source": "race", "volumes": []}
 identity = {
     "config_hash": digest_json(config),
