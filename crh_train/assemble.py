@@ -27,7 +27,7 @@ from crh_train.config import RunConfig, semantic
 from crh_train.data import augmentation, index_stream, preparation
 from crh_train.data import manifest as manifests
 from crh_train.data.sources import SOURCES
-from crh_train.data.volume import Source
+from crh_train.data.volume import Source, image_shape
 from crh_train.determinism import Determinism, make_native, make_portable
 from crh_train.digest import digest_json
 from crh_train.engine import StepParts, make_init, make_train_step
@@ -37,7 +37,7 @@ from crh_train.randomness import root_key, wrapped
 from crh_train.registry import registered
 from crh_train.run_folder import Identity, StoredProgram
 from crh_train.state import flatten, unflatten
-from crh_train.types import Batch, Task, Tokenizer
+from crh_train.types import Batch, Layout, Task, Tokenizer
 
 FACTORIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "data": SOURCES,
@@ -96,10 +96,18 @@ def identify(config: RunConfig, source: Source) -> Identity:
     return Identity(document, manifest, run)
 
 
-def make_parts(config: RunConfig, steps_per_epoch: int) -> StepParts:
+def layout(config: RunConfig, source: Source) -> Layout:
+    """What every sample of `source` is under `config`. Raises `ConfigError` where `data.shape` is no picture's."""
+    if len(config.data.shape) != 2:
+        raise ConfigError(f"data.shape must be [rows, columns], got {config.data.shape}")
+    rows, columns = config.data.shape
+    return Layout(config.data.slices, rows, columns, source.channels, source.classes, source.labelled)
+
+
+def make_parts(config: RunConfig, steps_per_epoch: int, samples: Layout) -> StepParts:
     """The pure functions that `config` names. Raises `ConfigError` where two choices do not fit together."""
-    goal: Task = factory("task", config.task.name)(config.task, config.data.shape[1])
-    tokens: Tokenizer = factory("tokenizer", config.tokenizer.name)(config.tokenizer)
+    goal: Task = factory("task", config.task.name)(config.task, samples)
+    tokens: Tokenizer = factory("tokenizer", config.tokenizer.name)(config.tokenizer, goal.channels)
     _check_fit(config, goal)
     schedule = _scheduler(config).schedule(steps_per_epoch)
     chromatic_output = config.tokenizer.name == "chromatic" and not goal.classes
@@ -124,7 +132,7 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
     level = determinism(config)
     samples = sum(sample["split"] == "train" for sample in manifest["samples"])
     steps_per_epoch = index_stream.steps_per_epoch(samples, config.engine.batch_size)
-    parts = make_parts(config, steps_per_epoch)
+    parts = make_parts(config, steps_per_epoch, layout(config, source))
     init = make_init(parts)
     train_step = make_train_step(parts, config.engine.micro_batches)
     prepare = preparation.make(config.data, source.classes)
@@ -140,23 +148,27 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
     def flat_order(given: Flat) -> Flat:
         return {"order": index_stream.epoch_order(wrapped(given["key"]), given["epoch"], samples)}
 
+    per_pixel = source.classes > 0 and source.labelled == "pixel"
+
     def flat_prepare(volume: Flat) -> Flat:
-        image, labels = prepare(volume["image"], volume["labels"] if source.classes else None)
+        image, labels = prepare(volume["image"], volume["labels"] if per_pixel else None)
         return {"image": image} if labels is None else {"image": image, "labels": labels}
 
-    def images(name: str, *shape: int) -> Flat:
-        image = {"image": _like(jnp.float32, *shape)}
-        return {**image, name: _like(jnp.int32, *shape)} if source.classes else image
-
     size, key = config.engine.batch_size, {"key": _like(jnp.uint32, 2)}
-    batch = {**images("label", size, config.data.slices, *config.data.shape), "sample": _like(jnp.int32, size)}
+    pixels = (size, config.data.slices, *config.data.shape)
+    batch = {
+        "image": _like(jnp.float32, *pixels, *([source.channels] if source.channels > 1 else [])),
+        **({"label": _like(jnp.int32, *(pixels if per_pixel else [size]))} if source.classes else {}),
+        "sample": _like(jnp.int32, size),
+    }
     functions = {
         "init": Function(flat_init, (key,)),
         "step": Function(flat_step, (jax.eval_shape(flatten, start), batch)),
         "order": Function(flat_order, ({**key, "epoch": _like(jnp.int32)},)),
     }
-    for shape in sorted({volume.shape for volume in source.volumes}):
-        functions[archive.preparation_name(shape)] = Function(flat_prepare, (images("labels", *shape),))
+    for image, labels in sorted({(image_shape(source, volume), volume.shape) for volume in source.volumes}):
+        given = {"image": _like(jnp.float32, *image), **({"labels": _like(jnp.int32, *labels)} if per_pixel else {})}
+        functions[archive.preparation_name(image)] = Function(flat_prepare, (given,))
     return archive.archive(
         {name: Function(level.transform(each.function), each.arguments) for name, each in functions.items()},
         level.platforms,

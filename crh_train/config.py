@@ -60,6 +60,17 @@ class NiftiConfig(DataConfig):
     split_seed: int = _at_least(0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CasesConfig(DataConfig):
+    """A user's own folder (`runtime.data_root`) in one of the field's layouts, each patient wholly in one split."""
+
+    spacing: list[float] | None = _at_least(1e-3)  # mm along x, y, z that voxels are resampled to; null: as they are
+    window: list[float] | None  # the intensities that become 0 and 1, clipped; null: each volume's own extremes
+    metadata: str | None  # a CSV or TSV below the folder with a row for each case, for results by subgroup
+    validation_fraction: float = _between(0.0, 1.0)  # of the patients, rounded, at least one
+    split_seed: int = _at_least(0)
+
+
 # --- task, tokenizer, augmentation ---------------------------------------------------------------------------------
 
 

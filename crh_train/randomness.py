@@ -15,6 +15,8 @@ class Purpose(IntEnum):
     SHUFFLE = 1  # index: the epoch
     AUGMENT = 2  # index: the step, then the sample's index in the dataset
     SAMPLING_MASK = 3  # index: 0; of the mask's own seed
+    TASK = 4  # index: the step, then the sample's index in the dataset
+    VALIDATION = 5  # index: the sample's index in the validation split; of seed 0, so that every run is judged alike
 
 
 def root_key(seed: int) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from crh_train import __version__, distribution, divergence, environment, promises, training, validator
-from crh_train.assemble import archive_program, determinism, identify, make_parts
+from crh_train.assemble import archive_program, determinism, identify, layout, make_parts
 from crh_train.checkpoint import Checkpoint
 from crh_train.chronicle import ChronicleRecord
 from crh_train.chronicle_audit import audit, read_tail
@@ -71,7 +71,8 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore,
         return _existing(folder)
     stored = program_of(opened)
     prepared, program = build(opened, stored, group)
-    check_labels(make_parts(config, program.steps_per_epoch).task, prepared.train.labels)
+    parts = make_parts(config, program.steps_per_epoch, layout(config, opened.source))
+    check_labels(parts.task, prepared.train.labels)
     session = session_record(opened, stored, 0, {"conf": name, "overrides": list(overrides)})
     folder = store.create(opened.identity.run, opened.identity.config, opened.identity.manifest, session, stored)
     with folder.lock():
@@ -159,7 +160,8 @@ def _complete(
     config, run = opened.config, opened.identity.run
     state = advance(folder, opened, program, checkpoint, config.engine.epochs * program.steps_per_epoch, group=group)
     params = distribution.replica(state.params)
-    parts, transform = make_parts(config, program.steps_per_epoch), determinism(config).transform
+    parts = make_parts(config, program.steps_per_epoch, layout(config, opened.source))
+    transform = determinism(config).transform
     volumes = validator.volumes_of(opened.identity.manifest)
     scores, evaluation = validator.validate(parts, params, prepared.validation, volumes, transform)
     records = folder.chronicle()

@@ -8,21 +8,25 @@ from jax import Array
 from crh_train.config import ReconstructionConfig, TissueConfig
 from crh_train.data import kspace
 from crh_train.errors import ConfigError
-from crh_train.types import Task
+from crh_train.types import Layout, Task
 
-_NO_LABELS = "task=tissue needs a source with labels, such as data=mni152; this one has none"
+_NO_LABELS = "task={} needs a source with labels, such as data=mni152; this one has none"
 
 
-def make_reconstruction(config: ReconstructionConfig, columns: int) -> Task:
-    """Input: the zero-filled image of the sampled k-space columns. Target: the image.
-
-    Args:
-      columns: of the images, the last axis; what k-space is undersampled along.
+def make_reconstruction(config: ReconstructionConfig, layout: Layout) -> Task:
+    """Input: the zero-filled image of the sampled k-space columns. Target: the image, of one channel.
 
     Raises:
-      ConfigError: no such sampling mask (`kspace.sampling_mask`).
+      ConfigError: no such sampling mask (`kspace.sampling_mask`), or several channels.
     """
-    mask = kspace.sampling_mask(columns, config.acceleration, config.center_fraction, config.mask, config.mask_seed)
+    if layout.channels > 1:
+        raise ConfigError(
+            f"task={config.name} takes images of one channel, the source's have {layout.channels}; choose task=paired "
+            "for a source that gives input and target, such as data=fastmri"
+        )
+    mask = kspace.sampling_mask(
+        layout.columns, config.acceleration, config.center_fraction, config.mask, config.mask_seed
+    )
 
     def pair(image: Array, label: Array | None) -> tuple[Array, Array]:
         return kspace.undersample(image, mask), image
@@ -30,19 +34,18 @@ def make_reconstruction(config: ReconstructionConfig, columns: int) -> Task:
     return Task(pair, classes=0)
 
 
-def make_tissue(config: TissueConfig, columns: int) -> Task:
-    """Input: the image. Target: the label, int32, one of `config.classes` a pixel; `columns` plays no part.
+def make_tissue(config: TissueConfig, layout: Layout) -> Task:
+    """Input: the image. Target: the label, int32, one of `config.classes` a pixel.
 
     `pair` raises ConfigError, when it is traced, for a batch without labels.
     """
-    del columns
 
     def pair(image: Array, label: Array | None) -> tuple[Array, Array]:
         if label is None:
-            raise ConfigError(_NO_LABELS)
+            raise ConfigError(_NO_LABELS.format(config.name))
         return image, label
 
-    return Task(pair, classes=config.classes)
+    return Task(pair, classes=config.classes, channels=layout.channels)
 
 
 def check_labels(task: Task, labels: np.ndarray | None) -> None:

@@ -21,8 +21,8 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    image: Array  # float32 [B, T, H, W], intensities in [0, 1]
-    label: Array | None  # int32 [B, T, H, W], a class per pixel; None where the source has no labels
+    image: Array  # float32 [B, T, H, W] or, of M > 1 channels, [B, T, H, W, M]; intensities in [0, 1]
+    label: Array | None  # int32 [B, T, H, W], a class per pixel, or [B], one per sample; None where there are no labels
     sample: Array  # int32 [B], each sample's index in its split
 
 
@@ -53,17 +53,32 @@ class Model(NamedTuple):
 
 
 class Tokenizer(NamedTuple):
-    encode: Callable[[Array], Array]  # [B, T, H, W] -> [B, T, h, w, channels]
+    encode: Callable[[Array], Array]  # [B, T, H, W(, M)] -> [B, T, h, w, channels]
     decode: Callable[[Array], Array]  # the way back
     channels: int
+
+
+class Layout(NamedTuple):
+    """What every sample of a run is: images [T, H, W] or [T, H, W, M], and their labels."""
+
+    slices: int
+    rows: int
+    columns: int
+    channels: int
+    classes: int  # of the labels; 0 where there are none
+    labelled: str  # what has a class: each "pixel", or the whole "case"
 
 
 class Task(NamedTuple):
     """What is learned: turns a batch of images and labels into input and target."""
 
     pair: Callable[[Array, Array | None], tuple[Array, Array]]
-    """image [B, T, H, W], label -> input [B, T, H, W], target (image [B, T, H, W] or class [B, T, H, W])"""
-    classes: int  # 0: the target is an image; K: the target is one of K classes per pixel
+    """image [B, T, H, W(, M)], label -> input image, target (image, class [B, T, H, W], or class [B])"""
+    classes: int  # 0: the target is an image; K: the target is one of K classes
+    channels: int = 1  # of the input image, and of the target where that is an image
+    whole: bool = False  # a class is one for the whole sample, not one for each pixel
+    draw: Callable[[Array, Array], Array] | None = None
+    """keys [B], input -> input with what is drawn anew for each sample at each step, such as noise; None: nothing."""
 
 
 Loss = Callable[[Array, Array], Array]

@@ -13,7 +13,7 @@ from training_samples import configured, outputs, start_python
 
 from crh_train import SEMANTICS_VERSION, chromatic, metrics
 from crh_train.archive import open_program
-from crh_train.assemble import FACTORIES, archive_program, factory, identify, make_parts
+from crh_train.assemble import FACTORIES, archive_program, factory, identify, layout, make_parts
 from crh_train.compose import compose, packaged_conf
 from crh_train.config import PARTS, RunConfig
 from crh_train.data import manifest
@@ -21,6 +21,7 @@ from crh_train.data.dataset import PreparedSplit
 from crh_train.data.volume import Segment, Source, Volume
 from crh_train.digest import digest_json
 from crh_train.distribution import placements
+from crh_train.engine import StepParts
 from crh_train.errors import ConfigError
 from crh_train.state import state_digest, to_host
 from crh_train.task import check_labels
@@ -66,8 +67,13 @@ def program_for(config: RunConfig, split: PreparedSplit | None = None) -> Progra
     train = split_of(config) if split is None else split
     source = source_of(samples=len(train.ids), slices=config.data.slices, classes=0 if train.labels is None else 3)
     stored = archive_program(config, source, manifest.build(source, config.data))
-    check_labels(make_parts(config, stored.document["steps_per_epoch"]).task, train.labels)
+    check_labels(make_parts(config, stored.document["steps_per_epoch"], layout(config, source)).task, train.labels)
     return make_program(config, open_program(stored, placements(config.runtime)[0]), train)
+
+
+def parts_of(config: RunConfig) -> StepParts:
+    classes = 3 if config.task.name == "tissue" else 0
+    return make_parts(config, 3, layout(config, source_of(classes=classes)))
 
 
 def refusal(config: RunConfig, split: PreparedSplit | None = None) -> str:
@@ -180,7 +186,7 @@ def parts_refusal(name: str, **sections: dict[str, Any] | Any) -> str:
         if isinstance(fields, dict):
             config = changed(config, section, **fields)
     with pytest.raises(ConfigError) as raised:
-        make_parts(config, 3)
+        parts_of(config)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -212,7 +218,7 @@ def test_patches_where_each_pixel_counts_are_refused() -> None:
 
 def test_images_too_small_to_be_validated_are_refused_before_training() -> None:
     assert parts_refusal("mri_step", data={"shape": [6, 48]}).startswith("data.shape=[6, 48] must be at least 7 pixels")
-    make_parts(changed(small("tissue_linear"), "data", shape=[6, 48]), 3)
+    parts_of(changed(small("tissue_linear"), "data", shape=[6, 48]))
 
 
 def test_parts_whose_shapes_do_not_fit_are_refused_before_training() -> None:
@@ -268,14 +274,14 @@ NORMAL = np.random.default_rng(0).standard_normal
 
 def test_coherence_of_images_is_the_cosine_similarity_of_prediction_and_target() -> None:
     prediction, target = (jnp.asarray(NORMAL((2, 1, 4, 4, 1)), jnp.float32) for _ in range(2))
-    found = make_parts(small("mri_step"), 3).coherence(prediction, target)
+    found = parts_of(small("mri_step")).coherence(prediction, target)
     assert found.tobytes() == metrics.coherence_cosine(prediction, target).tobytes()
     product = np.sum(np.asarray(prediction, np.float64) * np.asarray(target, np.float64))
     assert float(found) == pytest.approx(product / np.linalg.norm(prediction) / np.linalg.norm(target), rel=1e-5)
 
 
 def test_coherence_of_classes_compares_probabilities_with_the_true_class() -> None:
-    coherence = make_parts(small("tissue_linear"), 3).coherence
+    coherence = parts_of(small("tissue_linear")).coherence
     target = jnp.asarray(np.arange(16).reshape(1, 1, 4, 4) % 3, jnp.int32)
     sure = 40 * jax.nn.one_hot(target, 3)
     assert float(coherence(sure, target)) == pytest.approx(1.0, abs=1e-6)
@@ -283,7 +289,7 @@ def test_coherence_of_classes_compares_probabilities_with_the_true_class() -> No
 
 
 def test_coherence_of_colour_fields_is_theirs_alone() -> None:
-    coherence = jax.jit(make_parts(small("chromatic"), 3).coherence)
+    coherence = jax.jit(parts_of(small("chromatic")).coherence)
     prediction = jnp.asarray(np.random.default_rng(1).random((2, 1, 4, 4, 4)), jnp.float32)
     found = coherence(prediction, jnp.zeros_like(prediction))
     assert found.tobytes() == coherence(prediction, prediction).tobytes()

@@ -16,6 +16,8 @@ def test_the_purposes_are_numbered_for_ever() -> None:
         "SHUFFLE": 1,
         "AUGMENT": 2,
         "SAMPLING_MASK": 3,
+        "TASK": 4,
+        "VALIDATION": 5,
     }
 
 

@@ -18,12 +18,13 @@ from crh_train.data.manifest import SPLITS, dataset_state
 from crh_train.data.volume import Source
 
 Preparation = Callable[[Array, Array | None], tuple[Array, Array | None]]
-"""image float32 [X, Y, Z], labels int32 [X, Y, Z] or None -> float32 [S, H, W], int32 [S, H, W] or None."""
+"""image float32 [X, Y, Z], labels int32 [X, Y, Z] or None -> float32 [S, H, W], int32 [S, H, W] or None. An image of
+several channels [X, Y, Z, M] gives [S, H, W, M]; k-space [S, coils, rows, columns, 2] gives [S, H, W, 2]."""
 
 
 class PreparedSplit(NamedTuple):
-    images: np.ndarray  # float32 [N, T, H, W], intensities in [0, 1]
-    labels: np.ndarray | None  # int32 [N, T, H, W]
+    images: np.ndarray  # float32 [N, T, H, W] or [N, T, H, W, M], intensities in [0, 1]
+    labels: np.ndarray | None  # int32 [N, T, H, W], or [N] where the whole case has a class
     ids: tuple[str, ...]  # of the samples, in index order
 
 
@@ -81,13 +82,14 @@ def _prepare(
     labels: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for volume in source.volumes:  # the order in which the manifest lists the samples
         voxels = volume.read()
-        pictures, classes = prepare(
-            jnp.asarray(voxels.image), None if voxels.labels is None else jnp.asarray(voxels.labels)
-        )
+        per_pixel = voxels.labels is not None and source.labelled == "pixel"
+        pictures, classes = prepare(jnp.asarray(voxels.image), jnp.asarray(voxels.labels) if per_pixel else None)
         for sample in samples[volume.id]:
             taken = slice(sample["first_slice"], sample["first_slice"] + config.slices)
             images[sample["split"]].append(np.asarray(pictures[taken]))
             if classes is not None:
                 labels[sample["split"]].append(np.asarray(classes[taken]))
+            elif voxels.labels is not None:
+                labels[sample["split"]].append(voxels.labels)
     arrays = {f"{split}_images": np.stack(images[split]) for split in SPLITS}
     return arrays | {f"{split}_labels": np.stack(labels[split]) for split in SPLITS if labels[split]}

@@ -3,7 +3,8 @@ dataset state.
 
     source         name of the source
     files          [{name, sha256}], names relative to the source
-    volumes        [{id, files, shape, spacing, orientation}], shape and spacing (mm) along x, y, z in RAS+
+    volumes        [{id, files, shape, spacing, orientation}], shape and spacing (mm) along x, y, z in RAS+, and the
+                   `facts` of the volume
     samples        [{id, volume, split, first_slice}], volume by volume, in the order of each split's sample indices
     preprocessing  every field of the data configuration, and the version of `preparation.py`'s arithmetic
 
@@ -69,6 +70,7 @@ def build(source: Source, config: DataConfig) -> Manifest:
                 "shape": list(volume.shape),
                 "spacing": list(volume.spacing),
                 "orientation": volume.orientation,
+                **volume.facts,
             }
             for volume in source.volumes
         ],

@@ -20,7 +20,8 @@ from crh_train.errors import ConfigError
 
 
 def make(config: DataConfig, classes: int) -> Preparation:
-    """The preparation of one volume: intensity scaled, downsampled, cut into pictures, these cropped or padded.
+    """The preparation of one volume: intensity scaled, downsampled, cut into pictures, these cropped or padded. Each
+    channel of an image [X, Y, Z, M] is prepared as if it were alone.
 
     Args:
       classes: labels are 0 to classes - 1.
@@ -31,12 +32,17 @@ def make(config: DataConfig, classes: int) -> Preparation:
     if len(config.shape) != 2:
         raise ConfigError(f"data.shape must be [rows, columns], got {config.shape}")
 
-    def prepare(image: Array, labels: Array | None) -> tuple[Array, Array | None]:
+    def pictures(image: Array) -> Array:
         image = block_mean(scale_intensity(image), config.downsample)
+        return crop_or_pad(cut(image, config.axis), config.shape)
+
+    def prepare(image: Array, labels: Array | None) -> tuple[Array, Array | None]:
         if labels is not None:
             labels = block_majority(labels, config.downsample, classes)
             labels = crop_or_pad(cut(labels, config.axis), config.shape)
-        return crop_or_pad(cut(image, config.axis), config.shape), labels
+        if image.ndim == 3:
+            return pictures(image), labels
+        return jnp.stack([pictures(image[..., channel]) for channel in range(image.shape[-1])], axis=-1), labels
 
     return prepare
 

@@ -5,7 +5,8 @@ whether it changed, costs no decoding, and one volume at a time is in memory.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,17 +17,23 @@ AXES: Mapping[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 class Voxels(NamedTuple):
-    image: np.ndarray  # float32 [X, Y, Z], in RAS+ orientation, finite and not constant
-    labels: np.ndarray | None  # int32 [X, Y, Z], a class per voxel
+    image: np.ndarray  # float32 [X, Y, Z], or [X, Y, Z, M] of M > 1 channels; RAS+, finite, no channel constant
+    labels: np.ndarray | None  # int32 [X, Y, Z], a class per voxel; or int32 [], the class of the whole volume
 
 
 class Volume(NamedTuple):
     id: str
     files: Mapping[str, str]  # file name, relative to its source -> SHA-256 of the file's bytes
-    shape: tuple[int, int, int]  # voxels along x, y, z, in RAS+ orientation
-    spacing: tuple[float, float, float]  # millimetres from voxel to voxel along x, y, z
+    shape: tuple[int, int, int]  # of what `read` gives: voxels along x, y, z, in RAS+ orientation
+    spacing: tuple[float, float, float]  # of what `read` gives: millimetres from voxel to voxel along x, y, z
     orientation: str  # of the file's own axes, such as "LAS"
     read: Callable[[], Voxels]  # raises DataError where the files' bytes are no longer those hashed
+    facts: Mapping[str, Any] = MappingProxyType({})
+    """What else the manifest records of it, as JSON. `patient`, who is never in two splits; `metadata`, columns of a
+    table, name to text; `original`, shape and spacing before resampling."""
+    kspace: tuple[int, int, int] | None = None
+    """Coils, rows and columns where `read` gives k-space float32 [Z, coils, rows, columns, 2] instead of an image; the
+    last axis is the real and the imaginary part."""
 
 
 class Segment(NamedTuple):
@@ -43,6 +50,15 @@ class Source(NamedTuple):
     volumes: tuple[Volume, ...]
     segments: tuple[Segment, ...]
     classes: int  # of the labels; 0 where there are none
+    channels: int = 1  # of every prepared image
+    labelled: str = "pixel"  # what has a class, where there are labels: each "pixel", or the whole "case"
+
+
+def image_shape(source: Source, volume: Volume) -> tuple[int, ...]:
+    """Of the image that `volume.read` gives."""
+    if volume.kspace is not None:
+        return (volume.shape[2], *volume.kspace, 2)
+    return volume.shape if source.channels == 1 else (*volume.shape, source.channels)
 
 
 def slice_count(volume: Volume, config: DataConfig) -> int:

@@ -74,10 +74,11 @@ def unet(channels: int, target: float) -> Case:
     from crh_train import assemble
     from crh_train.engine import make_init, make_train_step
     from crh_train.randomness import root_key
-    from crh_train.types import Batch
+    from crh_train.types import Batch, Layout
 
     config = compose("mri_cosine", [f"model.channels={channels}"], search_path(Path()))
-    parts = assemble.make_parts(config, steps_per_epoch=7)
+    samples = Layout(config.data.slices, *config.data.shape, channels=1, classes=0, labelled="pixel")
+    parts = assemble.make_parts(config, 7, samples)
     shape = (config.engine.batch_size, config.data.slices, *config.data.shape)
     image = np.random.default_rng(0).random(shape, np.float32)
     batch = Batch(jnp.asarray(image), None, jnp.arange(shape[0], dtype=jnp.int32))

@@ -91,7 +91,7 @@ def _configured(name: str, determinism: str) -> Case:
     }
     files = dict(stored.files)
     files["prepare"] = files.pop(archive.preparation_name(source.volumes[0].shape))
-    parts = assemble.make_parts(config, plan["steps_per_epoch"])
+    parts = assemble.make_parts(config, plan["steps_per_epoch"], assemble.layout(config, source))
     files |= _archived(config, {"evaluate": _evaluation(config, parts)})
     volume = source.volumes[0].read()
     return Case(files, plan, {"image": volume.image, "labels": volume.labels})
