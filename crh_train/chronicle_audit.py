@@ -67,16 +67,16 @@ def audit(folder: Path, run_hash: str, visit: Callable[[ChronicleRecord], object
     last, unsummed, heads = None, None, bytearray()
     with (
         # The chain is opened first: a line written meanwhile shows as a line without a record, never as a lost line.
-        _opened(folder / CHAIN_NAME) as chain,
-        _opened(folder / LINES_NAME) as lines,
+        opened(folder / CHAIN_NAME) as chain,
+        opened(folder / LINES_NAME) as lines,
         # Nothing depends on the sums, so a run without them is read all the same.
-        _opened(folder / SUMS_NAME) if os.path.lexists(folder / SUMS_NAME) else io.BytesIO() as sums,
+        opened(folder / SUMS_NAME) if os.path.lexists(folder / SUMS_NAME) else io.BytesIO() as sums,
     ):
         while True:
             try:
-                found = _next(lines, chain, good)
+                found = next_line(lines, chain, good)
             except CorruptChronicle as error:
-                return ChronicleAudit(start, good, last, bytes(heads), str(error), isinstance(error, _Torn), unsummed)
+                return ChronicleAudit(start, good, last, bytes(heads), str(error), isinstance(error, Torn), unsummed)
             if found is None:
                 if unsummed is None and sums.read(1):
                     unsummed = good.records + 1
@@ -88,28 +88,32 @@ def audit(folder: Path, run_hash: str, visit: Callable[[ChronicleRecord], object
             visit(last)
 
 
-class _Torn(CorruptChronicle):
-    """The problem is only that a file ends early."""
+class Torn(CorruptChronicle):
+    """The problem is only that a file ends early, as it does while a line is being written."""
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file of the chronicle, from its first byte on. Raises `CorruptChronicle` where it is no regular file."""
     with opened_regular(path, CorruptChronicle) as (descriptor, _), open(descriptor, "rb", closefd=False) as stream:
         yield stream
 
 
-def _next(
+def next_line(
     lines: BinaryIO, chain: BinaryIO, before: ChronicleOffset
 ) -> tuple[bytes, ChronicleRecord, ChronicleOffset] | None:
-    """The next line, its record and the place after it; None at the end of both files. Raises `CorruptChronicle`."""
+    """The next line, its record and the place after it; None at the end of both files, which stand at `before`.
+
+    Raises `Torn` where either file ends within the line or its record, `CorruptChronicle` where they are not good.
+    """
     number = before.records + 1
     line, found = lines.readline(MAX_LINE_BYTES + 1), chain.read(CHAIN_RECORD.size)
     if not line and not found:
         return None
     if not line:
-        raise _Torn(f"{LINES_NAME} ends after line {before.records}, but {CHAIN_NAME} has a record of line {number}")
+        raise Torn(f"{LINES_NAME} ends after line {before.records}, but {CHAIN_NAME} has a record of line {number}")
     if not line.endswith(b"\n") and (len(line) <= MAX_LINE_BYTES or (line.endswith(b"\0") and _only_zeros(lines))):
-        raise _Torn(f"{LINES_NAME} ends in the middle of line {number}")
+        raise Torn(f"{LINES_NAME} ends in the middle of line {number}")
     record = parse_line(line, number)
     if record.step != number:
         raise CorruptChronicle(f"{LINES_NAME} line {number}: expected step {number}, found step {record.step}")
@@ -118,7 +122,7 @@ def _next(
     if found != expected:
         # After a loss of power a file can have its new length and, at its end, zeros.
         if len(found) < len(expected) or (expected.startswith(found.rstrip(b"\0")) and _only_zeros(chain)):
-            raise _Torn(f"{CHAIN_NAME} ends before the record of line {number} is whole")
+            raise Torn(f"{CHAIN_NAME} ends before the record of line {number} is whole")
         raise CorruptChronicle(f"{LINES_NAME} line {number}: its content and its record in {CHAIN_NAME} disagree")
     return line, record, after
 
@@ -147,7 +151,7 @@ def read_tail(folder: Path) -> Sequence[ChronicleRecord]:
     its last checkpoint. Empty where nothing was set aside. They are unchecked evidence, to compare with only."""
     if not (folder / TAIL_NAME).exists():
         return []
-    with _opened(folder / TAIL_NAME) as stream:
+    with opened(folder / TAIL_NAME) as stream:
         return parse_tail(stream)
 
 

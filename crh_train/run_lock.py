@@ -28,8 +28,7 @@ def locked(path: Path, run: str) -> Iterator[None]:
             if _try_flock(descriptor, fcntl.LOCK_EX):
                 break
             if attempt == _TRIES - 1:
-                holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode("utf-8", "replace").strip() or "unknown"
-                raise RunBusy(f"run {run}: process {holder} is writing to it; wait for its end or stop it")
+                raise RunBusy(f"run {run}: process {_holder(descriptor)} is writing to it; wait for its end or stop it")
             time.sleep(_PAUSE)
         filesystem.rewrite_lock(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), path)
         yield
@@ -43,6 +42,16 @@ def is_locked(path: Path) -> bool:
         return False
     with opened_regular(path, CorruptRun) as (descriptor, _):
         return not _try_flock(descriptor, fcntl.LOCK_SH)
+
+
+def holder(path: Path) -> str:
+    """The process that last held the lock file `path`, with its machine, as it wrote there; "unknown" before."""
+    with opened_regular(path, CorruptRun) as (descriptor, _):
+        return _holder(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, _HOLDER_BYTES, 0).decode("utf-8", "replace").strip() or "unknown"
 
 
 def _try_flock(descriptor: int, kind: int) -> bool:

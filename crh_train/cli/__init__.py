@@ -10,6 +10,7 @@ import sys
 import typer
 
 from crh_train.cli.doctor import doctor
+from crh_train.cli.export import export
 from crh_train.cli.gc import gc
 from crh_train.cli.listing import list_runs
 from crh_train.cli.output import EXIT_CODES
@@ -19,6 +20,7 @@ from crh_train.cli.run import run
 from crh_train.cli.show import show
 from crh_train.cli.sign import sign
 from crh_train.cli.verify import verify
+from crh_train.cli.watch import watch
 
 app = typer.Typer(
     name="crh-train",
@@ -34,6 +36,8 @@ app.command("sign", epilog=EXIT_CODES)(sign)
 app.command("resume", epilog=EXIT_CODES)(resume)
 app.command("list", epilog=EXIT_CODES)(list_runs)
 app.command("show", epilog=EXIT_CODES)(show)
+app.command("watch", epilog=EXIT_CODES)(watch)
+app.command("export", epilog=EXIT_CODES)(export)
 app.command("gc", epilog=EXIT_CODES)(gc)
 app.command("doctor", epilog=EXIT_CODES)(doctor)
 

@@ -15,7 +15,7 @@ from crh_train.errors import CrhTrainError, Interrupted
 from crh_train.stop_signals import heeded
 
 
-def _run_names(context: typer.Context, incomplete: str) -> list[str]:
+def run_names(context: typer.Context, incomplete: str) -> list[str]:
     folder = Path(context.params["runs"]) if "runs" in context.params else Path("runs")
     return sorted(path.name for path in folder.glob(f"{incomplete}*") if path.is_dir())
 
@@ -24,7 +24,7 @@ RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 HashArgument = Annotated[
-    str, typer.Argument(metavar="HASH", help="A run's hash, or any unique beginning of it.", autocompletion=_run_names)
+    str, typer.Argument(metavar="HASH", help="A run's hash, or any unique beginning of it.", autocompletion=run_names)
 ]
 RuntimeArguments = Annotated[
     list[str] | None, typer.Argument(metavar="[runtime.KEY=VALUE]...", help="What to change of where and how it runs.")

@@ -26,7 +26,7 @@ def show(run: HashArgument, runs: RunsOption = Path("runs"), json_output: JsonOp
 
 
 def next_step(folder: "RunFolder") -> str:
-    commands = {"finished": "replay", "unfinished": "resume", "running": "show"}
+    commands = {"finished": "replay", "unfinished": "resume", "running": "watch"}
     return f"crh-train {commands[folder.status]} {folder.argument}"
 
 
