@@ -17,6 +17,7 @@ _CONFIG: Shape = {
     ...: object,
 }
 _METRICS = {"metrics": {...: {"value": object, ...: object}}, ...: object}
+_SPREAD = ("n", "mean", "sd", "interval")
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -25,6 +26,7 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
     run, session = folder.run_document(), folder.sessions()[0]
     audited = audit(folder.path, folder.run_hash)
     last = audited.last
+    measured = _measured(folder)
     stored, config = folder.checkpoints(), folder.config_document()["config"]
     if (message := misfit(config, _CONFIG)) is not None:
         raise CorruptRun(f"{folder.path / 'config.json'}: {message}")
@@ -40,7 +42,8 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
         "steps": 0 if last is None else last.step,
         "epochs": 0 if last is None else last.epoch + 1,
         "last_loss": None if last is None else str(last.loss),
-        "validation": validation_of(folder),
+        "validation": None if measured is None else {name: each["value"] for name, each in measured.items()},
+        "statistics": None if measured is None else _statistics(measured),
         "checkpoint": str(stored[-1].path) if stored else None,
         "checkpoint_hash": stored[-1].name.hash if stored else None,
         "chronicle": str(folder.path / LINES_NAME),
@@ -50,7 +53,13 @@ def run_document(folder: RunFolder) -> dict[str, Any]:
 
 
 def validation_of(folder: RunFolder) -> dict[str, Any] | None:
-    """The metrics of a finished run, name to number or null. `verify` checks the file they come from; here it is
+    """The metrics of a finished run, name to number or null. Raises `CorruptRun` where they cannot be read."""
+    measured = _measured(folder)
+    return None if measured is None else {name: entry["value"] for name, entry in measured.items()}
+
+
+def _measured(folder: RunFolder) -> dict[str, Any] | None:
+    """The metrics of a finished run, name to value and spread. `verify` checks the file they come from; here it is
     `CorruptRun` where it cannot be read."""
     path = folder.path / "reports" / "validation_metrics.json"
     if not folder.finished:
@@ -60,12 +69,37 @@ def validation_of(folder: RunFolder) -> dict[str, Any] | None:
         document = plain_json.parse(data)
         if (message := misfit(document, _METRICS)) is not None:
             raise ValueError(message)
-        found = {name: entry["value"] for name, entry in document["metrics"].items()}
-        for name, value in found.items():
-            if not (value is None or type(value) in (int, float) or value in _NOT_FINITE):
-                raise ValueError(f"{name!r:.80} is {value!r:.80}")
+        found: dict[str, Any] = document["metrics"]
+        for name, entry in found.items():
+            if not _is_number(entry["value"]):
+                raise ValueError(f"{name!r:.80} is {entry['value']!r:.80}")
+            if set(_SPREAD) <= entry.keys() and not _is_spread(entry):
+                raise ValueError(f"{name!r:.80} has { ({key: entry[key] for key in _SPREAD})!r:.80}")
     except ValueError as error:
         raise CorruptRun(
             f"{path}: the metrics cannot be read: {error}; `crh-train verify {folder.argument}` says what is damaged"
         ) from error
     return found
+
+
+def _statistics(measured: dict[str, Any]) -> dict[str, Any]:
+    """Of the metrics that have any; a run that is older than they are has none."""
+    return {
+        name: {key: entry[key] for key in _SPREAD}
+        for name, entry in measured.items()
+        if set(_SPREAD) <= entry.keys() and entry["n"] is not None
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) in (int, float) or value in _NOT_FINITE
+
+
+def _is_spread(entry: dict[str, Any]) -> bool:
+    ends = entry["interval"]
+    between = ends is None or (type(ends) is list and len(ends) == 2 and all(type(x) in (int, float) for x in ends))
+    return (
+        between
+        and (entry["n"] is None or type(entry["n"]) is int)
+        and all(map(_is_number, (entry["mean"], entry["sd"])))
+    )

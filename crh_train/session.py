@@ -72,7 +72,8 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore,
     stored = program_of(opened)
     prepared, program = build(opened, stored, group)
     parts = make_parts(config, program.steps_per_epoch, layout(config, opened.source))
-    check_labels(parts.task, prepared.train.labels)
+    for split in (prepared.train, prepared.validation):
+        check_labels(parts.task, split.labels)
     session = session_record(opened, stored, 0, {"conf": name, "overrides": list(overrides)})
     folder = store.create(opened.identity.run, opened.identity.config, opened.identity.manifest, session, stored)
     with folder.lock():
@@ -162,8 +163,8 @@ def _complete(
     params = distribution.replica(state.params)
     parts = make_parts(config, program.steps_per_epoch, layout(config, opened.source))
     transform = determinism(config).transform
-    volumes = validator.volumes_of(opened.identity.manifest)
-    scores, evaluation = validator.validate(parts, params, prepared.validation, volumes, transform)
+    volumes = validator.held_out_volumes(opened.identity.manifest)
+    found = validator.validate(parts, params, prepared.validation, volumes, transform)
     records = folder.chronicle()
     inputs = ReportInputs(
         name=folder.sessions()[0]["command"]["conf"],
@@ -174,8 +175,9 @@ def _complete(
         config=opened.identity.config["config"],
         manifest=ManifestSummary(len(prepared.train.ids), len(prepared.validation.ids), opened.source.name),
         records=records,
-        validation=validator.report(scores),
-        cases=validator.cases(prepared.validation.ids, evaluation, parts.task.classes, transform),
+        validation=found.report,
+        cases=found.pictures,
+        held_out=found.held_out,
         classes=parts.task.classes,
         final_checkpoint=folder.checkpoints()[-1].name.hash,
         chronicle_head=audit(folder.path, folder.run_hash).good.head,

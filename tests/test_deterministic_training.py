@@ -34,7 +34,7 @@ def test_every_byte_is_the_same_but_the_clock(finished: RunFolder, again: RunFol
     before, now = contents(finished.path), contents(again.path)
     assert sorted(before) == sorted(now)
     assert sum(name.startswith("checkpoints/") for name in now) == 3
-    assert sum(name.startswith("reports/") for name in now) == 6
+    assert sum(name.startswith("reports/") for name in now) == 10
     timed = {"chronicle.jsonl", "chronicle.sums", ".lock"}  # timestamps; the writer's process id
     assert {name for name in now if now[name] != before[name]} <= timed
     assert chronicle_text(again) == chronicle_text(finished)

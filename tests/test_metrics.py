@@ -1,4 +1,4 @@
-"""Metrics: compensation survives compilation, averages keep their laws, values are those of the field's libraries."""
+"""Metrics: compensation survives compilation, averages keep their laws, values are those of scikit-image."""
 
 import math
 
@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.metrics
-import sklearn.metrics
 
 from crh_train import metrics
 from crh_train.errors import UsageError
@@ -171,29 +170,37 @@ def test_ssim_refuses_what_is_no_volume_of_windows(shape):
         metrics.ssim(jnp.ones(shape), jnp.ones(shape))
 
 
-# --- classes, against scikit-learn ---
+def test_psnr_and_ssim_of_a_slice_have_the_volumes_maximum_as_range(volumes):
+    p, t = float64(volumes)
+    psnr = [skimage.metrics.peak_signal_noise_ratio(a, b, data_range=t.max()) for a, b in zip(t, p, strict=True)]
+    ssim = [skimage.metrics.structural_similarity(a, b, data_range=t.max()) for a, b in zip(t, p, strict=True)]
+    np.testing.assert_allclose(jax.jit(metrics.psnr_by_slice)(*volumes), psnr, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(metrics.ssim_by_slice)(*volumes), ssim, atol=3e-6)
 
 
-CASES = {
-    "all present": (4, [0, 1, 2, 3, 0, 1, 2, 2], [0, 1, 2, 3, 1, 1, 0, 2]),
-    "absent from both": (6, [0, 1, 1, 4], [0, 1, 4, 4]),
-    "only predicted": (3, [0, 1, 2, 2], [0, 1, 1, 0]),
-    "only in the target": (3, [0, 1, 1, 0], [0, 1, 2, 2]),
-    "all wrong": (2, [0, 0, 1], [1, 1, 0]),
-}
+@pytest.mark.parametrize("name", ["mse", "nmse", "psnr", "ssim"])
+def test_slices_that_only_pad_do_not_count(name, volumes):
+    metric = jax.jit(getattr(metrics, name))
+    padded = [np.concatenate([volume, volume[-1:], volume[-1:], volume[-1:]]) for volume in volumes]
+    np.testing.assert_allclose(metric(*padded, np.arange(8) < 5), metric(*volumes), rtol=3e-6)
+    assert abs(metric(*padded) / metric(*volumes) - 1) > 1e-4
 
 
-@pytest.mark.parametrize(("classes", "predicted", "target"), CASES.values(), ids=CASES)
-def test_accuracy_and_f1_are_those_of_scikit_learn(classes, predicted, target):
-    p, t = (jnp.asarray(x, jnp.int32).reshape(1, -1) for x in (predicted, target))
-    expected = sklearn.metrics.f1_score(target, predicted, average="macro", zero_division=0)
-    np.testing.assert_allclose(jax.jit(metrics.f1_macro, static_argnums=2)(p, t, classes), expected, rtol=1e-6)
-    np.testing.assert_allclose(metrics.accuracy(p, t), sklearn.metrics.accuracy_score(target, predicted), rtol=1e-6)
+@pytest.mark.parametrize("channels", [2, 3])
+def test_channels_as_slices_are_what_scikit_image_makes_of_channels(channels, volumes):
+    """SSIM of several channels is the mean of theirs, and the range that of all of them."""
+    p, t = (np.moveaxis(volume[:channels], 0, -1) for volume in float64(volumes))
+    maximum = t.max()
+    ssim = skimage.metrics.structural_similarity(t, p, data_range=maximum, channel_axis=-1)
+    psnr = skimage.metrics.peak_signal_noise_ratio(t, p, data_range=maximum)
+    chosen = [volume[:channels] for volume in volumes]
+    np.testing.assert_allclose(metrics.ssim(*chosen), ssim, atol=2e-6)
+    np.testing.assert_allclose(metrics.psnr(*chosen), psnr, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     "metric",
-    [metrics.mse, metrics.nmse, metrics.psnr, metrics.ssim, metrics.coherence_cosine, metrics.accuracy],
+    [metrics.mse, metrics.nmse, metrics.psnr, metrics.psnr_by_slice, metrics.ssim, metrics.coherence_cosine],
     ids=lambda metric: metric.__name__,
 )
 def test_shapes_must_agree(metric):
@@ -201,14 +208,7 @@ def test_shapes_must_agree(metric):
         metric(jnp.ones((2, 8, 1)), jnp.ones((2, 8, 8)))
 
 
-def test_f1_needs_one_shape_too():
-    with pytest.raises(UsageError, match="one shape"):
-        metrics.f1_macro(jnp.zeros(1, jnp.int32), jnp.zeros(2, jnp.int32), 2)
-
-
 def test_every_number_is_float32(volumes):
-    classes = jnp.zeros((2, 3), jnp.int32)
     numbers = [metric(*volumes) for metric in (metrics.mse, metrics.nmse, metrics.psnr, metrics.ssim)]
-    numbers += [metrics.coherence_cosine(*volumes), metrics.accuracy(classes, classes)]
-    numbers += [metrics.f1_macro(classes, classes, 2), metrics.global_norm(metrics.leaf_norms(list(volumes)))]
+    numbers += [metrics.coherence_cosine(*volumes), metrics.global_norm(metrics.leaf_norms(list(volumes)))]
     assert [(number.dtype, number.shape) for number in numbers] == [(jnp.float32, ())] * len(numbers)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from command_line import copied, crh, document
+from command_line import contents, copied, crh, document
 from conftest import Made
 
 from crh_train.run_store import RunFolder
@@ -21,6 +21,9 @@ def test_a_run_resumed_on_one_machine_is_replayed_on_others(
     # Checkpoints are named by the hash of their content; the one of the interruption is the resumed run's alone.
     names = [{checkpoint.path.name for checkpoint in each.checkpoints()} for each in (finished, run)]
     assert names[0] < names[1]
+    measured = [contents(each.path / "reports") for each in (finished, run)]
+    for name in ("validation_metrics.json", "case_metrics.csv", "slice_metrics.csv", "cases.json", "cases.npy"):
+        assert measured[1][name] == measured[0][name], name
     first, last = run.sessions()
     assert first["fingerprint"]["xla_flags"] != last["fingerprint"]["xla_flags"]
 

@@ -23,8 +23,12 @@ from crh_train.averages import mean, moving_average
 from crh_train.errors import CorruptRun, UsageError
 from crh_train.reports import (
     Case,
+    CaseRow,
+    HeldOut,
     ManifestSummary,
+    Panel,
     ReportInputs,
+    SliceRow,
     build,
     canvas,
     cases,
@@ -71,6 +75,31 @@ def made_up_cases(classes: int) -> list[Case]:
     return [Case(f"head/axial/{index:03d} · 20.1 → 25.4 dB", tuple(three)) for index, three in enumerate(images)]
 
 
+def made_up_held_out(classes: int) -> HeldOut:
+    """Two cases of two groups."""
+    name = "dice" if classes else "psnr"
+    ends = [np.float32(0.25), np.float32(0.75)]
+    spread = {"n": 2, "mean": np.float32(0.5), "sd": np.float32(0.1), "interval": ends}
+    group = {"value": np.float32(0.5), **spread, "interval": None}
+    images = made_up_cases(classes)[0].images
+    return HeldOut(
+        statistics={name: spread},
+        conventions={"interval": "how the interval is computed"},
+        subgroups=[
+            {
+                "column": "sex",
+                "missing": 1,
+                "groups": [{"group": text, "n": 1, "metrics": {name: group}} for text in "FM"],
+                "gaps": {name: {"gap": np.float32(0.125), "highest": "F", "lowest": "M"}},
+            }
+        ],
+        bias="what a gap can say",
+        cases=[CaseRow(text, f"p{text}", {name: np.float32(0.5)}, {"samples": 7}, {"sex": text}) for text in "FM"],
+        slices=[SliceRow("F", 3, {name: np.float32(0.5)})],
+        panels=[Panel("F", 3, name, ["best case"], {name: np.float32(0.5)}, {"input": images[0], "output": images[1]})],
+    )
+
+
 def made_up_inputs(classes: int = 0, **changes: Any) -> ReportInputs:
     scores: dict[str, Any] = dict.fromkeys(METRICS)
     if classes:
@@ -95,6 +124,7 @@ def made_up_inputs(classes: int = 0, **changes: Any) -> ReportInputs:
         "records": made_up_records(3, 7),
         "validation": {**scores, "conventions": {name: f"how {name} is computed" for name in METRICS}},
         "cases": made_up_cases(classes),
+        "held_out": made_up_held_out(classes),
         "classes": classes,
         "final_checkpoint": "4" * 64,
         "chronicle_head": "5" * 64,
@@ -134,9 +164,13 @@ def test_sums_come_last_and_cover_every_other_file_in_sorted_order(bundles):
     *names, last = files
     assert last == "SHA256SUMS"
     assert names == [
+        "case_metrics.csv",
+        "cases.json",
+        "cases.npy",
         "cases.png",
         "curves.png",
         "session_summary.md",
+        "slice_metrics.csv",
         "training_metrics.json",
         "validation_metrics.json",
     ]
@@ -312,6 +346,35 @@ def test_a_metric_that_a_run_does_not_have_is_null():
     assert document["metrics"]["dice"]["convention"] == "per class"
 
 
+def test_each_metric_has_its_spread_over_cases_and_groups_are_there(bundles):
+    document = json.loads(bundles[0]["validation_metrics.json"])
+    assert document["metrics"]["psnr"]["interval"] == [0.25, 0.75]
+    assert document["metrics"]["ssim"]["mean"] is document["metrics"]["ssim"]["interval"] is None
+    assert (document["cases"], document["conventions"]["interval"]) == (2, "how the interval is computed")
+    assert document["subgroups"][0]["gaps"]["psnr"]["highest"] == "F"
+    assert document["bias"] == "what a gap can say"
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_panels_are_an_array_with_an_index(classes, bundles):
+    array = np.load(io.BytesIO(bundles[classes]["cases.npy"]))
+    index = json.loads(bundles[classes]["cases.json"])
+    assert (array.dtype, array.shape) == (np.float32, (1, 2, 12, 10))
+    assert index["images"] == ["input", "output"]
+    (panel,) = index["panels"]
+    assert (panel["case"], panel["slice"], panel["chosen"]) == ("F", 3, ["best case"])
+    expected = np.stack(made_up_cases(classes)[0].images[:2]).astype(np.float32)
+    assert array[0].tobytes() == expected.tobytes()
+
+
+def test_without_slices_and_panels_there_are_no_such_files():
+    none = made_up_held_out(0)._replace(slices=[], panels=[])
+    files = build(made_up_inputs(held_out=none))
+    assert not {"cases.npy", "slice_metrics.csv"} & set(files)
+    assert json.loads(files["cases.json"])["arrays"] is None
+    assert b"slice_metrics.csv" not in files["session_summary.md"]
+
+
 # --- the summary ---------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +392,17 @@ def test_the_summary_gives_result_against_baseline_proof_and_commands():
     assert "- SSIM: how ssim is computed" in text
     assert "(cases.png)" in text
     assert "(curves.png)" in text
+
+
+def test_the_summary_gives_the_spread_and_the_groups():
+    text = summary_of(made_up_inputs())
+    assert "| PSNR | 2 | 0.50 dB | 0.10 dB | 0.25 dB to 0.75 dB |" in text
+    assert "By sex, each with its 95 % interval. Without a value: 1 of the cases." in text
+    assert "| F | 1 | 0.50 dB |" in text
+    assert "| largest gap |  | 0.12 dB |" in text
+    assert "what a gap can say" in text
+    single = made_up_held_out(0)._replace(cases=made_up_held_out(0).cases[:1], subgroups=[])
+    assert "One volume was held out" in summary_of(made_up_inputs(held_out=single))
 
 
 def test_the_environment_takes_one_line_an_entry():

@@ -1,14 +1,15 @@
 """`crh-train show`: one run, with its identity, its result and what to do with it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crh_train.cli.output import HashArgument, JsonOption, RunsOption, command, emit, fields, following
 
 if TYPE_CHECKING:
     from crh_train.run_folder import RunFolder
 
-SHOWN = ("loss", "psnr", "baseline_psnr", "ssim", "nmse", "mse", "accuracy", "f1")
+SHOWN = ("loss", "psnr", "baseline_psnr", "ssim", "nmse", "dice", "hd95", "auc", "accuracy", "f1", "ece", "mse")
+SPREAD = ("psnr", "ssim", "dice", "hd95", "auc", "accuracy")
 
 
 @command
@@ -49,6 +50,7 @@ def print_run(folder: "RunFolder") -> None:
         there = [name for name in SHOWN if name in validation and validation[name] is not None]
         shown = [f"{name} {float(validation[name]):.4f}" for name in there]
         rows.append(("held out", " · ".join(shown)))
+        rows += _spread(document["statistics"])
     rows += [
         ("run hash", document["run_hash"]),
         ("config hash", document["config_hash"]),
@@ -59,3 +61,17 @@ def print_run(folder: "RunFolder") -> None:
         ("report", document["report"] or "–"),
     ]
     fields(rows)
+
+
+def _spread(statistics: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Of several cases, what their numbers vary by; of one, or of a run that kept none, nothing."""
+    if statistics is None:
+        return []
+    there = {name: statistics[name] for name in SPREAD if name in statistics}
+    shown = [
+        f"{name} {float(found['interval'][0]):.4f} to {float(found['interval'][1]):.4f}"
+        for name, found in there.items()
+        if found["interval"] is not None
+    ]
+    cases = max((found["n"] or 0 for found in there.values()), default=0)
+    return [("95 % interval", f"{' · '.join(shown)} over {cases} cases")] if shown else []

@@ -4,6 +4,15 @@ Neither this package nor what it builds needs JAX; matplotlib is imported by `bu
 """
 
 from crh_train.reports.bundle import build
-from crh_train.reports.inputs import Case, ManifestSummary, ReportInputs
+from crh_train.reports.inputs import Case, CaseRow, HeldOut, ManifestSummary, Panel, ReportInputs, SliceRow
 
-__all__ = ["Case", "ManifestSummary", "ReportInputs", "build"]
+__all__ = [
+    "Case",
+    "CaseRow",
+    "HeldOut",
+    "ManifestSummary",
+    "Panel",
+    "ReportInputs",
+    "SliceRow",
+    "build",
+]

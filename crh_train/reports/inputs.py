@@ -25,6 +25,47 @@ class Case(NamedTuple):
     images: tuple[np.ndarray, np.ndarray, np.ndarray]  # input, output, target; [H, W], classes as whole numbers
 
 
+class CaseRow(NamedTuple):
+    """One held-out case, which is a volume."""
+
+    id: str
+    patient: str | None
+    values: Mapping[str, np.float32 | None]  # of each metric that a case has by itself
+    details: Mapping[str, int | np.float32]  # such as the number of its samples; the same for every case
+    metadata: Mapping[str, str]
+
+
+class SliceRow(NamedTuple):
+    """One slice of a held-out case."""
+
+    case: str
+    slice: int  # along the volume's axis, as prepared
+    values: Mapping[str, np.float32 | None]
+
+
+class Panel(NamedTuple):
+    """A slice that is shown, with what it was chosen by."""
+
+    case: str
+    slice: int
+    metric: str
+    chosen: Sequence[str]  # such as ["best case"]
+    scores: Mapping[str, np.float32 | None]  # of the slice, or of the case where a slice has none
+    images: Mapping[str, np.ndarray]  # "input", and where there are any "output", "target" and "error": [H, W]
+
+
+class HeldOut(NamedTuple):
+    """What is known of the held-out cases beyond one number a metric."""
+
+    statistics: Mapping[str, Mapping[str, Any]]  # metric -> {n, mean, sd, interval}
+    conventions: Mapping[str, str]  # of those
+    subgroups: Sequence[Mapping[str, Any]]  # {column, missing, groups: [{group, n, metrics}], gaps}
+    bias: str  # what subgroups can say, and what they cannot
+    cases: Sequence[CaseRow]
+    slices: Sequence[SliceRow]
+    panels: Sequence[Panel]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
     """A finished run. Raises `CorruptRun` for an empty chronicle, `UsageError` for what cannot be shown."""
@@ -40,6 +81,7 @@ class ReportInputs:
     validation: Mapping[str, Any]
     """metric -> float | int | str | None, and under "conventions" metric -> sentence. Each number has its sentence."""
     cases: Sequence[Case | tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]
+    held_out: HeldOut
     classes: int  # 0: the output is an image; K: one of K classes per pixel
     final_checkpoint: str
     chronicle_head: str
@@ -54,7 +96,7 @@ class ReportInputs:
             if self.validation[name] is not None and name not in sentences:
                 raise UsageError(
                     f"run {self.short}: validation metric '{name}' has a value but no sentence under 'conventions' "
-                    "that says how it is computed; add one in validator.py"
+                    "that says how it is computed; add one in validator/conventions.py"
                 )
         shapes = [np.shape(image) for _, images in self.cases for image in images]
         if any(len(shape) != 2 or shape != shapes[0] for shape in shapes):
@@ -74,6 +116,10 @@ METRICS = (
     "ssim",
     "accuracy",
     "f1",
+    "dice",
+    "hd95",
+    "auc",
+    "ece",
     "baseline_psnr",
     "baseline_nmse",
     "baseline_ssim",

@@ -1,29 +1,19 @@
 """`session_summary.md`: one page for people, from what was trained to how anyone gets the same bits again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from crh_train.config import PARTS, SECTIONS
 from crh_train.digest import digest_json
 from crh_train.promises import sentence
+from crh_train.reports import by_case
 from crh_train.reports.inputs import ReportInputs, metric_names
+from crh_train.reports.markdown import code, table
+from crh_train.reports.numbers import BASELINE, FORMATS, label, written
 from crh_train.reports.training_metrics import EMA_DECAY, EpochSummary, best_epoch
 
-_LABELS = {
-    "loss": "Loss",
-    "mse": "MSE",
-    "psnr": "PSNR",
-    "nmse": "NMSE",
-    "ssim": "SSIM",
-    "accuracy": "Accuracy",
-    "f1": "F1",
-}
-_FORMATS = {"psnr": "{:{sign}.2f} dB", "ssim": "{:{sign}.4f}", "accuracy": "{:{sign}.4f}", "f1": "{:{sign}.4f}"}
 _IMAGE_METRICS = ("psnr", "ssim", "nmse", "mse", "loss")
 _CLASS_METRICS = ("accuracy", "f1", "mse", "loss")
-_BASELINE = "baseline_"
 
 _LONG = 8  # entries of a list that are still written out
 
@@ -39,6 +29,7 @@ def render(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> bytes:
         _headline(inputs, epochs),
         ["## What was trained", *_trained(inputs)],
         ["## Result on held-out data", *_result(inputs)],
+        ["## Case by case", *by_case.blocks(inputs)],
         ["## Training", *_training(inputs, epochs)],
         ["## Proof", *_proof(inputs)],
         ["## Do it again", *_again(inputs)],
@@ -57,8 +48,9 @@ def _headline(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> list[str]
             f"{_count(validation, 'held-out sample')}."
         )
     elif _has(found, "accuracy"):
-        f1 = f", F1 {found['f1']:.4f}" if _has(found, "f1") else ""
-        blocks.append(f"**Accuracy {found['accuracy']:.4f}**{f1} over {_count(validation, 'held-out sample')}.")
+        more = [f", {label(name)} {_number(found, name)}" for name in ("f1", "dice", "auc") if _has(found, name)]
+        accuracy = f"**Accuracy {found['accuracy']:.4f}**"
+        blocks.append(f"{accuracy}{''.join(more)} over {_count(validation, 'held-out sample')}.")
     blocks.append(
         f"Trained on {_count(train, 'sample')} of `{source}` for {_count(len(epochs), 'epoch')} "
         f"({_count(len(inputs.records), 'step')}), seed {inputs.seed}."
@@ -79,25 +71,24 @@ def _trained(inputs: ReportInputs) -> list[str]:
         settings = dict(config[part])
         name = f"`{settings.pop('name')}`" if "name" in settings else ""
         rows.append((part, name, ", ".join(f"{key} {_setting(value)}" for key, value in settings.items())))
-    return [_table(("part", "choice", "settings"), rows)]
+    return [table(("part", "choice", "settings"), rows)]
 
 
 def _result(inputs: ReportInputs) -> list[str]:
     found, sentences = inputs.validation, inputs.validation["conventions"]
     expected = _CLASS_METRICS if inputs.classes else _IMAGE_METRICS
-    given = [name for name in metric_names(found) if found[name] is not None and not name.startswith(_BASELINE)]
+    given = [name for name in metric_names(found) if found[name] is not None and not name.startswith(BASELINE)]
     names = [*expected, *(name for name in given if name not in expected)]
-    if any(_has(found, _BASELINE + name) for name in names):
+    if any(_has(found, BASELINE + name) for name in names):
         header: tuple[str, ...] = ("metric", _input_name(inputs), "reconstruction", "change")
         rows: list[tuple[str, ...]] = [
-            (_label(name), _number(found, name, _BASELINE), _number(found, name), _change(found, name))
-            for name in names
+            (label(name), _number(found, name, BASELINE), _number(found, name), _change(found, name)) for name in names
         ]
     else:
         header = ("metric", "value")
-        rows = [(_label(name), _number(found, name)) for name in names]
-    blocks = [_table(header, rows, numeric=len(header) - 1)]
-    blocks.append("\n".join(f"- {_label(name)}: {sentences[name]}" for name in names if name in sentences))
+        rows = [(label(name), _number(found, name)) for name in names]
+    blocks = [table(header, rows, numeric=len(header) - 1)]
+    blocks.append("\n".join(f"- {label(name)}: {sentences[name]}" for name in names if name in sentences))
     if inputs.cases:
         shown = (
             "input, predicted and true classes, where they differ"
@@ -122,7 +113,7 @@ def _training(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> list[str]
         )
     )
     return [
-        _table(("", "loss of the step", "mean loss of the epoch", "learning rate"), rows, numeric=3),
+        table(("", "loss of the step", "mean loss of the epoch", "learning rate"), rows, numeric=3),
         smallest,
         f"![Loss and gradient norm with moving averages (decay {EMA_DECAY}), learning rate, by step](curves.png)",
         "Every number behind the curves: [training_metrics.json](training_metrics.json), "
@@ -141,15 +132,15 @@ def _proof(inputs: ReportInputs) -> list[str]:
     ]
     environment = [f"{key + ':':<10} {_flat(inputs.fingerprint[key])}" for key in sorted(inputs.fingerprint)]
     return [
-        _table(("identity", "SHA-256 or value"), rows),
+        table(("identity", "SHA-256 or value"), rows),
         f"Determinism **{inputs.determinism}**: {sentence(inputs.determinism)}.",
-        _code(environment),
+        code(environment),
     ]
 
 
 def _again(inputs: ReportInputs) -> list[str]:
     return [
-        _code([f"crh-train replay {inputs.short}", f"crh-train verify {inputs.short}"]),
+        code([f"crh-train replay {inputs.short}", f"crh-train verify {inputs.short}"]),
         "The first trains again from the stored configuration, data and seed and compares every number bit by bit; "
         "the second checks the run's files. `sha256sum -c SHA256SUMS` in this folder checks the reports.",
     ]
@@ -170,29 +161,18 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _label(name: str) -> str:
-    if name in _LABELS:
-        return _LABELS[name]
-    return name
-
-
 def _number(found: Mapping[str, Any], name: str, prefix: str = "") -> str:
     """The value for people; "–" where the run does not have it."""
-    if not _has(found, prefix + name):
-        return "–"
-    value = found[prefix + name]
-    if isinstance(value, float | np.floating):
-        return _FORMATS[name].format(value, sign="") if name in _FORMATS else format(value, "#.4g")
-    return str(value)
+    return written(name, found[prefix + name]) if _has(found, prefix + name) else "–"
 
 
 def _change(found: Mapping[str, Any], name: str) -> str:
     """From baseline to result: as a ratio for errors, which span decades, else as a difference."""
-    if not _has(found, name) or not _has(found, _BASELINE + name):
+    if not _has(found, name) or not _has(found, BASELINE + name):
         return "–"
-    before, after = found[_BASELINE + name], found[name]
-    if name in _FORMATS:
-        return _FORMATS[name].format(after - before, sign="+")
+    before, after = found[BASELINE + name], found[name]
+    if name in FORMATS:
+        return FORMATS[name].format(after - before, sign="+")
     return f"{100 * (after / before - 1):+.1f} %" if before else "–"
 
 
@@ -213,18 +193,3 @@ def _flat(value: Any) -> str:
             return f"{len(value)} entries (SHA-256 {digest_json(list(value))[:16]})"
         return " ".join(map(str, value)) or "none"
     return str(value)
-
-
-def _code(lines: Iterable[str]) -> str:
-    return "\n".join(["```", *lines, "```"])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> str:
-    """A Markdown table whose last `numeric` columns are aligned to the right."""
-    rules = ["---"] * (len(header) - numeric) + ["---:"] * numeric
-    lines = [header, rules, *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from matrix import attention
 
-from crh_train import archive, assemble
+from crh_train import archive, assemble, metrics
 from crh_train.archive import Flat, Function
 from crh_train.compose import choices, compose, packaged_conf
 from crh_train.config import RunConfig
@@ -26,7 +26,7 @@ from crh_train.data.volume import Segment, Source, Volume, Voxels
 from crh_train.engine import StepParts, make_init
 from crh_train.randomness import root_key, wrapped
 from crh_train.state import flatten, unflatten
-from crh_train.validator import Evaluation, make_evaluate, make_score
+from crh_train.validator import Evaluation, make_evaluate, score_images
 
 ATTENTION = "attention"
 STEPS, BATCH, TRAINED, HELD_OUT = 3, 8, 16, 2
@@ -112,17 +112,38 @@ def _evaluation(config: RunConfig, parts: StepParts) -> Function:
     """state, {image, label} of the held-out samples -> their scores, and what they were computed from."""
     start = jax.eval_shape(make_init(parts), root_key(0))
     evaluate = make_evaluate(parts)
-    score = make_score(parts.task.classes, (tuple(range(HELD_OUT)),))
 
     def flat(state: Flat, given: Flat) -> Flat:
         params = unflatten(state, like=start).params
-        found = [evaluate(params, given["image"][index], given["label"][index]) for index in range(HELD_OUT)]
+        found = [
+            evaluate(params, given["image"][index], given["label"][index], jnp.int32(index))
+            for index in range(HELD_OUT)
+        ]
         stacked: Evaluation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
-        return {**score(stacked), **{f"sample {name}": array for name, array in stacked._asdict().items()}}
+        scores = _scores(stacked, parts.task.classes)
+        return {**scores, **{f"sample {name}": array for name, array in stacked._asdict().items()}}
 
     shape = (HELD_OUT, config.data.slices, *config.data.shape)
     given = {"image": _like(jnp.float32, *shape), "label": _like(jnp.int32, *shape)}
     return Function(flat, (jax.eval_shape(flatten, start), given))
+
+
+def _scores(found: Evaluation, classes: int) -> Flat:
+    """Of all samples as one volume. Counts of classes become float32 here: what was recorded stays comparable."""
+    loss = {"loss": jnp.mean(found.loss)}
+    if not classes:
+        source, output, target = (jnp.reshape(x, (-1, *x.shape[2:])) for x in found[1:])
+        return {**loss, **score_images(source, output, target, jnp.ones(len(target), bool))[0]}
+    predicted, truth = jnp.argmax(found.output, axis=-1), jax.nn.one_hot(found.target, classes, dtype=jnp.float32)
+    ours, theirs = (each.reshape(-1, 1) == jnp.arange(classes) for each in (predicted, found.target))
+    both, either = (jnp.sum(each, axis=0, dtype=jnp.int32) for each in (ours & theirs, ours))
+    either += jnp.sum(theirs, axis=0, dtype=jnp.int32)
+    return {
+        **loss,
+        "mse": metrics.mse(found.output, truth),
+        "accuracy": jnp.sum(predicted == found.target, dtype=jnp.int32) / found.target.size,
+        "f1": jnp.sum(2 * both / jnp.maximum(either, 1)) / jnp.sum(either > 0),
+    }
 
 
 def _attention(determinism: str) -> Case:
