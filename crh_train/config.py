@@ -64,11 +64,38 @@ class NiftiConfig(DataConfig):
 class CasesConfig(DataConfig):
     """A user's own folder (`runtime.data_root`) in one of the field's layouts, each patient wholly in one split."""
 
-    spacing: list[float] | None = _at_least(1e-3)  # mm along x, y, z that voxels are resampled to; null: as they are
-    window: list[float] | None  # the intensities that become 0 and 1, clipped; null: each volume's own extremes
+    spacing: list[float] | None = _at_least(
+        1e-3, length=3
+    )  # mm along x, y, z that voxels are resampled to; null: as they are
+    window: list[float] | None = field(
+        metadata={"length": 2, "ascending": True}
+    )  # the intensities that become 0 and 1, clipped; null: each volume's own extremes
     metadata: str | None  # a CSV or TSV below the folder with a row for each case, for results by subgroup
     validation_fraction: float = _between(0.0, 1.0)  # of the patients, rounded, at least one
     split_seed: int = _at_least(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NnunetConfig(CasesConfig):
+    """An nnU-Net (version 1 or 2) or Medical Segmentation Decathlon folder; the cases of its training part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BidsConfig(CasesConfig):
+    """A BIDS folder."""
+
+    datatype: str  # the folder of the images in a subject's or a session's, such as anat
+    suffixes: list[str]  # how the images' names end, such as T1w; several are the channels of one case
+    labels: str | None  # a folder such as derivatives/manual with *_dseg files laid out like the images; null: none
+    classes: int | None = _at_least(2)  # of the labels, 0 to classes - 1; null where there are no labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomConfig(CasesConfig):
+    """A folder of DICOM files in any arrangement; each series is a case."""
+
+    series: str | None  # only series with such a SeriesDescription, with * and ? as in file names; null: all
+    pseudonym: bool  # patients and series are recorded by a digest of their ids instead of the ids
 
 
 # --- task, tokenizer, augmentation ---------------------------------------------------------------------------------
@@ -294,13 +321,19 @@ class RuntimeConfig:
     keep: int | None = _at_least(2)  # checkpoints, the best and the newest; null: all
     retention_days: float | None = _at_least(0.0)  # after which `crh-train gc` thins the checkpoints; null: never
     progress: bool
-    data_root: str | None  # the folder of data=nifti
+    data_root: str | None  # the folder of the user's own data, for every source but data=mni152
     cache: str | None  # prepared arrays; null: the user's cache folder
     compilation_cache: bool  # compiled code is kept in the user's cache folder and used again; false: all is compiled
 
 
 PARTS: Mapping[str, Mapping[str, type]] = {
-    "data": {"mni152": Mni152Config, "nifti": NiftiConfig},
+    "data": {
+        "mni152": Mni152Config,
+        "nifti": NiftiConfig,
+        "nnunet": NnunetConfig,
+        "bids": BidsConfig,
+        "dicom": DicomConfig,
+    },
     "task": {"reconstruction": ReconstructionConfig, "tissue": TissueConfig},
     "tokenizer": {"intensity": IntensityTokenizerConfig, "chromatic": ChromaticTokenizerConfig},
     "augmentation": {"standard": AugmentationConfig},
@@ -361,6 +394,18 @@ def check_ranges(part: Any, path: str) -> None:
         where = f"{path}.{spec.name}"
         for element in value if isinstance(value, list) else [value]:
             _check_element(element, spec.metadata, where)
+        if isinstance(value, list):
+            _check_list(value, spec.metadata, where)
+
+
+def _check_list(values: list[Any], allowed: Mapping[str, Any], where: str) -> None:
+    if "length" in allowed and len(values) != allowed["length"]:
+        raise ConfigError(f"{where} must be {allowed['length']} numbers, got {values}")
+    if "ascending" in allowed:
+        low, high = values
+        # By more than float32 rounds away, and no more than it holds.
+        if not 1e-6 * max(abs(low), abs(high)) < high - low <= _LARGEST_FLOAT32:
+            raise ConfigError(f"{where} must be two ascending numbers such as [-160, 240], got {values}")
 
 
 def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:

@@ -13,6 +13,7 @@
     │   └── RunBusy                       another process is writing to the run
     ├── InputError                    3   bytes that cannot be read or trusted
     │   ├── DataError                     a data source: missing, unreadable, changed
+    │   │   └── DataProblems                  several of them
     │   ├── CorruptCheckpoint
     │   ├── CorruptChronicle
     │   ├── CorruptRun                    a run's other files (config, manifest, environment, reports)
@@ -23,6 +24,9 @@
 
 A message is one line: what was expected, what was found and where, and what to do next.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class CrhTrainError(Exception):
@@ -75,6 +79,17 @@ class InputError(CrhTrainError):
 
 class DataError(InputError):
     pass
+
+
+class DataProblems(DataError):
+    """All that is wrong with a source. The message is the first problem's and says how many more there are."""
+
+    def __init__(self, problems: Sequence[str], usable: Sequence[Any]) -> None:
+        more = len(problems) - 1
+        rest = f" (and {more} more; `crh-train data check` lists each)" if more else ""
+        super().__init__(f"{problems[0]}{rest}")
+        self.problems = tuple(problems)  # each "FILE: reason"
+        self.usable = tuple(usable)  # the volumes that could be opened all the same
 
 
 class CorruptCheckpoint(InputError):

@@ -1,6 +1,7 @@
 """The schema, its ranges, and what of a configuration is its identity."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
@@ -142,6 +143,26 @@ def test_a_number_that_is_no_finite_float32_is_refused(value: float) -> None:
 
 def test_the_largest_float32_is_in_range() -> None:
     check_ranges(dataclasses.replace(configured().tokenizer, mean=float.fromhex("0x1.fffffep127")), "tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("window", [240.0, -160.0], "must be two ascending numbers such as [-160, 240], got [240.0, -160.0]"),
+        ("window", [1.0, 1.0 + 1e-9], "must be two ascending numbers"),  # the same float32
+        ("window", [-3e38, 3e38], "must be two ascending numbers"),  # their difference is infinite
+        ("window", [1.0], "must be 2 numbers, got [1.0]"),
+        ("spacing", [1.0, 1.0], "must be 3 numbers, got [1.0, 1.0]"),
+        ("spacing", [1.0, 1.0, 0.0], "must be at least 0.001, got 0.0"),
+    ],
+)
+def test_a_window_and_a_spacing_are_pairs_and_triples_that_make_sense(
+    field: str, value: list[float], says: str
+) -> None:
+    part = dataclasses.replace(configured(data="dicom").data, **{field: value})
+    with pytest.raises(ConfigError, match=re.escape(f"data.{field} {says}")):
+        check_ranges(part, "data")
+    check_ranges(dataclasses.replace(part, **{field: [-1.5, 1.5] if field == "window" else [0.5, 1.0, 2.0]}), "data")
 
 
 def test_an_integer_that_canonical_json_cannot_hold_is_refused() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from training_samples import configured
 
 from crh_train.config import Mni152Config
 from crh_train.data import preparation
@@ -101,3 +102,17 @@ def test_labels_stay_on_their_pixels() -> None:
 def test_a_shape_that_is_no_pair_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data.shape must be \[rows, columns\]"):
         preparation.make(dataclasses.replace(CONFIG, shape=[8]), classes=0)
+
+
+def test_a_window_is_clipped_and_mapped_to_zero_and_one_in_every_volume() -> None:
+    config = dataclasses.replace(configured(data="dicom").data, shape=[7, 9], window=[-160.0, 240.0])
+    image = IMAGE * 3 - 300
+    pictures, _ = jax.jit(preparation.make(config, 0))(image, None)
+    expected = (np.clip(image, -160, 240) + np.float32(160)) / np.float32(400)
+    plain = dataclasses.replace(config, window=None)
+    np.testing.assert_allclose(
+        pictures, np.asarray(preparation.crop_or_pad(preparation.cut(expected, "axial"), [7, 9])), rtol=1e-6
+    )
+    brighter, _ = jax.jit(preparation.make(config, 0))(np.where(image > 250, image + 500, image), None)
+    np.testing.assert_array_equal(brighter, pictures)
+    assert not np.array_equal(jax.jit(preparation.make(plain, 0))(image, None)[0], pictures)

@@ -103,3 +103,23 @@ def test_the_split_depends_on_ids_and_seed_alone() -> None:
     names = [f"patient{number}" for number in range(10)]
     assert held_out(names, 0) == held_out(names[::-1], 0) == GOLDEN
     assert held_out(names, 1) != GOLDEN
+
+
+@given(
+    patients=st.dictionaries(st.text("abc", min_size=1), st.sampled_from("pqrst"), min_size=2, max_size=12),
+    fraction=st.floats(0.0, 1.0),
+)
+def test_a_patient_is_whole_in_one_split_with_all_volumes(patients: dict[str, str], fraction: float) -> None:
+    segments = split.by_patient(dict.fromkeys(patients, 10), patients, files_config(fraction))
+    held_out = {patients[segment.volume] for segment in segments if segment.split == "validation"}
+    trained = {patients[segment.volume] for segment in segments if segment.split == "train"}
+    assert not held_out & trained
+    count = len(set(patients.values()))
+    assert len(held_out) == min(max(1, round(fraction * count)), count - 1)
+    assert [segment.volume for segment in segments] == list(patients)
+
+
+def test_volumes_that_are_patients_of_their_own_are_split_as_by_volume() -> None:
+    slices = {f"patient{number}": 10 for number in range(10)}
+    alone = {volume: volume for volume in slices}
+    assert split.by_patient(slices, alone, files_config(0.4)) == split.by_volume(slices, files_config(0.4))

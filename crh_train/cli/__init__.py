@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from crh_train.cli.data import data
 from crh_train.cli.doctor import doctor
 from crh_train.cli.export import export
 from crh_train.cli.gc import gc
@@ -38,6 +39,7 @@ app.command("list", epilog=EXIT_CODES)(list_runs)
 app.command("show", epilog=EXIT_CODES)(show)
 app.command("watch", epilog=EXIT_CODES)(watch)
 app.command("export", epilog=EXIT_CODES)(export)
+app.add_typer(data, name="data")
 app.command("gc", epilog=EXIT_CODES)(gc)
 app.command("doctor", epilog=EXIT_CODES)(doctor)
 

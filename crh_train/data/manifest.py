@@ -50,8 +50,10 @@ def build(source: Source, config: DataConfig) -> Manifest:
     used = {sample["volume"] for sample in samples}
     for volume in source.volumes:
         if volume.id not in used:
+            first, *rest = volume.files
+            more = f" and {len(rest)} more" if rest else ""
             raise DataError(
-                f"{', '.join(volume.files)}: {slice_count(volume, config)} {config.axis} slices at data.downsample="
+                f"{first}{more}: {slice_count(volume, config)} {config.axis} slices at data.downsample="
                 f"{config.downsample} hold no sample of data.slices={config.slices} within data.extent={config.extent}"
             )
     for split in SPLITS:

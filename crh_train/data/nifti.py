@@ -1,7 +1,7 @@
 """Reads NIfTI files, and the source `nifti`: a folder of a user's own volumes, each file wholly in one split.
 
 A file is read as bytes, hashed, and decoded from those same bytes, so that what was hashed is what was decoded. Nothing
-is repaired: a file that cannot be used stops the run and is named. Labels are not read.
+is repaired: a file that cannot be used stops the run and is named. The source reads no labels; `nifti_case.py` does.
 """
 
 import gzip
@@ -14,18 +14,16 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import nibabel
 import numpy as np
-from nibabel import orientations
 from nibabel.spatialimages import HeaderDataError
 
 from crh_train.config import NiftiConfig
-from crh_train.data import split
+from crh_train.data import orientation, source_file, split
+from crh_train.data.problems import Problems
 from crh_train.data.volume import Source, Volume, Voxels, slice_count
 from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError, DataError
 
 SUFFIXES = (".nii", ".nii.gz")
-
-_orientations: Any = orientations  # nibabel declares types but has none here
 
 # Deflate cannot expand further, so a header that asks for more than this lies; without the limit it would be allocated.
 _LARGEST_EXPANSION = 1032
@@ -36,6 +34,7 @@ class Header(NamedTuple):
     shape: tuple[int, int, int]  # in RAS+ orientation
     spacing: tuple[float, float, float]  # millimetres
     orientation: str  # of the axes in the file
+    affine: np.ndarray  # float64 [4, 4], from indices of the file's own array to millimetres in RAS+
 
 
 def open_source(config: NiftiConfig, root: Path | None) -> Source:
@@ -46,7 +45,8 @@ def open_source(config: NiftiConfig, root: Path | None) -> Source:
 
     Raises:
       ConfigError: no folder is given.
-      DataError: no such folder, fewer than two volumes, two files with one id, or a file that is no 3-D NIfTI volume.
+      DataError: no such folder, or fewer than two volumes.
+      DataProblems: two files with one id, or a file that is no 3-D NIfTI volume.
     """
     if root is None:
         raise ConfigError("data=nifti needs the folder of the volumes: add runtime.data_root=FOLDER")
@@ -54,11 +54,14 @@ def open_source(config: NiftiConfig, root: Path | None) -> Source:
         raise DataError(f"runtime.data_root must be a folder of NIfTI volumes; {root} is none")
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.name.endswith(SUFFIXES)}
     volumes: dict[str, Volume] = {}
+    problems = Problems()
     for name in sorted(paths):
-        volume = _volume(paths[name], name)
-        if volume.id in volumes:
-            raise DataError(f"{paths[name]}: another file of the folder has the same name but for its suffix")
-        volumes[volume.id] = volume
+        with problems.collected():
+            volume = _volume(paths[name], root)
+            if volume.id in volumes:
+                raise DataError(f"{paths[name]}: another file of the folder has the same name but for its suffix")
+            volumes[volume.id] = volume
+    problems.refuse(tuple(volumes.values()))
     if len(volumes) < 2:
         raise DataError(
             f"{root} must hold at least two *.nii or *.nii.gz files, one to train and one to validate on; "
@@ -68,11 +71,8 @@ def open_source(config: NiftiConfig, root: Path | None) -> Source:
     return Source("nifti", tuple(volumes.values()), segments, classes=0)
 
 
-def _volume(path: Path, name: str) -> Volume:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path!a}: the file's name is not UTF-8; rename it") from error
+def _volume(path: Path, root: Path) -> Volume:
+    name = source_file.relative_name(path, root)
     header = read_header(path)
     return Volume(
         id=name.removesuffix(".gz").removesuffix(".nii"),
@@ -88,56 +88,59 @@ def _read_image(path: Path, sha256: str) -> Voxels:
     return Voxels(as_image(read_voxels(path, sha256), path), labels=None)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, channels: int = 1) -> Header:
     """Hash `path` and read its header.
 
+    Args:
+      channels: with more than one, the file is 4-D and has so many volumes.
+
     Raises:
-      DataError: the file cannot be read, is no NIfTI-1 or NIfTI-2 file, is not 3-D, is shorter than its
+      DataError: the file cannot be read, is no NIfTI-1 or NIfTI-2 file, is not of that shape, is shorter than its
         header says, or does not say where its axes point.
     """
-    data = _read_bytes(path)
+    data = source_file.read(path)
     image = _parse(_decompressed(data, path), path)
-    if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]) or min(image.shape) < 1:
-        raise DataError(f"{path}: expected a 3-D volume, found shape {image.shape}; split it into one file a volume")
+    if len(image.shape) < 3 or math.prod(image.shape[3:]) != channels or min(image.shape) < 1:
+        if channels == 1:
+            raise DataError(
+                f"{path}: expected a 3-D volume, found shape {image.shape}; split it into one file a volume"
+            )
+        raise DataError(f"{path}: expected {channels} volumes, a 4-D shape with {channels} last, found {image.shape}")
     # Spacing is what the header says: computed from the affine, its last bit would be the machine's.
     zooms = image.header.get_zooms()
     if not (np.isfinite(image.affine).all() and np.isfinite(zooms).all()):
         raise DataError(f"{path}: the header's affine or voxel size is not finite")
-    orientation = _orientations.io_orientation(image.affine)
-    if np.isnan(orientation).any():
+    if not orientation.has_directions(image.affine):
         raise DataError(f"{path}: the header's affine does not say where the axes point: {image.affine.tolist()}")
     promised = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
     if promised > len(data) * (_LARGEST_EXPANSION if path.suffix == ".gz" else 1):
         raise DataError(f"{path}: the header promises {promised} bytes, more than the file's {len(data)} can hold")
-    order = np.argsort(orientation[:, 0])
+    x, y, z = orientation.order(image.affine)
     return Header(
         sha256=digest_bytes(data),
-        shape=(image.shape[order[0]], image.shape[order[1]], image.shape[order[2]]),
-        spacing=(float(zooms[order[0]]), float(zooms[order[1]]), float(zooms[order[2]])),
-        orientation="".join(_orientations.aff2axcodes(image.affine)),
+        shape=(image.shape[x], image.shape[y], image.shape[z]),
+        spacing=(float(zooms[x]), float(zooms[y]), float(zooms[z])),
+        orientation=orientation.codes(image.affine),
+        affine=np.asarray(image.affine, np.float64),
     )
 
 
-def read_voxels(path: Path, sha256: str) -> np.ndarray:
-    """The voxels of a file that `read_header` accepted: [X, Y, Z] in RAS+ orientation, in the file's own number type,
-    or float64 where the header scales it.
+def read_voxels(path: Path, sha256: str, channels: int = 1) -> np.ndarray:
+    """The voxels of a file that `read_header` accepted: [X, Y, Z], or [X, Y, Z, channels] of more than one, in RAS+
+    orientation, in the file's own number type, or float64 where the header scales it.
 
     Raises:
       DataError: the file's bytes are not those of `sha256`, or end too early.
     """
-    data = _read_bytes(path)
-    found = digest_bytes(data)
-    if found != sha256:
-        raise DataError(f"{path}: changed while it was in use: SHA-256 was {sha256}, is {found}; start again")
-    stream = _decompressed(data, path)
+    stream = _decompressed(source_file.read_unchanged(path, sha256), path)
     image = _parse(stream, path)
     try:
-        voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3])
+        voxels = np.asanyarray(image.dataobj).reshape(*image.shape[:3], *([channels] if channels > 1 else []))
         while stream.read(2**20):  # to the end, where gzip compares its checksum
             pass
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: the voxels cannot be read ({error}); the file may be cut short or damaged") from error
-    return np.ascontiguousarray(_orientations.apply_orientation(voxels, _orientations.io_orientation(image.affine)))
+    return orientation.to_ras(voxels, image.affine)
 
 
 def as_image(voxels: np.ndarray, path: Path) -> np.ndarray:
@@ -153,13 +156,6 @@ def as_image(voxels: np.ndarray, path: Path) -> np.ndarray:
     if image.min() == image.max():
         raise DataError(f"{path}: every voxel is {image.flat[0]:g}; there is nothing to learn from; remove the file")
     return image
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _decompressed(data: bytes, path: Path) -> BinaryIO:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from crh_train.config import DataConfig
+from crh_train.config import CasesConfig, DataConfig
 from crh_train.data.dataset import Preparation
 from crh_train.data.volume import AXES
 from crh_train.errors import ConfigError
@@ -31,9 +31,11 @@ def make(config: DataConfig, classes: int) -> Preparation:
     """
     if len(config.shape) != 2:
         raise ConfigError(f"data.shape must be [rows, columns], got {config.shape}")
+    window = config.window if isinstance(config, CasesConfig) else None
 
     def pictures(image: Array) -> Array:
-        image = block_mean(scale_intensity(image), config.downsample)
+        scaled = scale_intensity(image) if window is None else scale_window(image, *window)
+        image = block_mean(scaled, config.downsample)
         return crop_or_pad(cut(image, config.axis), config.shape)
 
     def prepare(image: Array, labels: Array | None) -> tuple[Array, Array | None]:
@@ -55,6 +57,16 @@ def scale_intensity(image: Array) -> Array:
     """
     low = jnp.minimum(jnp.min(image), jnp.float32(0.0))
     return (image - low) / (jnp.max(image) - low)
+
+
+def scale_window(image: Array, low: float, high: float) -> Array:
+    """`image` clipped to [low, high], which is mapped to [0, 1]: (v - low) / (high - low). float32.
+
+    For images whose intensities mean something, such as Hounsfield units: volumes stay comparable with one another.
+    """
+    bottom, top = jnp.float32(low), jnp.float32(high)
+    scaled: Array = (jnp.clip(image, bottom, top) - bottom) / (top - bottom)
+    return scaled
 
 
 def block_mean(image: Array, factor: int) -> Array:

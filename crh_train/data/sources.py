@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from crh_train.config import RunConfig
-from crh_train.data import mni152, nifti
+from crh_train.data import bids, dicom, mni152, nifti, nnunet
 from crh_train.data.volume import Source
 from crh_train.registry import registered
 
 SOURCES: Mapping[str, Callable[..., Source]] = {
     "mni152": lambda config, root: mni152.open_source(config),
     "nifti": nifti.open_source,
+    "nnunet": nnunet.open_source,
+    "bids": bids.open_source,
+    "dicom": dicom.open_source,
 }
 
 

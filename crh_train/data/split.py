@@ -1,4 +1,5 @@
-"""Which slices train and which validate: by contiguous slab with a gap, or by whole volume. Never by random slices.
+"""Which slices train and which validate: by contiguous slab with a gap, by whole volume, or by whole patient; never by
+random slices.
 
 Neighbouring slices of a volume are nearly the same picture (they correlate at 0.995 in the MNI152 template), so a split
 of single slices would validate on what was trained on.
@@ -6,7 +7,7 @@ of single slices would validate on what was trained on.
 
 from collections.abc import Mapping, Sequence
 
-from crh_train.config import DataConfig, Mni152Config, NiftiConfig
+from crh_train.config import CasesConfig, DataConfig, Mni152Config, NiftiConfig
 from crh_train.data.volume import Segment
 from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError
@@ -37,16 +38,27 @@ def slab(volume: str, slices: int, config: Mni152Config) -> tuple[Segment, ...]:
 
 
 def by_volume(slices: Mapping[str, int], config: NiftiConfig) -> tuple[Segment, ...]:
-    """Split whole volumes (id -> number of slices): those with the lowest SHA-256 of "seed:id" validate.
+    """Split whole volumes (id -> number of slices), each as if it were a patient of its own."""
+    return by_patient(slices, {volume: volume for volume in slices}, config)
 
-    The hash makes a volume's rank its own: adding a file moves at most the volumes at the boundary. At least one
-    volume is held out and at least one is left to train; there must be two.
+
+def by_patient(
+    slices: Mapping[str, int], patients: Mapping[str, str], config: NiftiConfig | CasesConfig
+) -> tuple[Segment, ...]:
+    """Split whole patients: those with the lowest SHA-256 of "seed:patient" validate, with all their volumes.
+
+    The hash makes a patient's rank its own: adding one moves at most the patients at the boundary. At least one patient
+    is held out and at least one is left to train; there must be two.
+
+    Args:
+      slices: id of each volume -> number of its slices.
+      patients: id of each volume -> its patient.
     """
-    ranked = sorted(slices, key=lambda volume: digest_bytes(f"{config.split_seed}:{volume}".encode()))
+    ranked = sorted(set(patients.values()), key=lambda patient: digest_bytes(f"{config.split_seed}:{patient}".encode()))
     count = min(max(1, round(config.validation_fraction * len(ranked))), len(ranked) - 1)
     held_out = frozenset(ranked[:count])
     return tuple(
-        Segment(volume, "validation" if volume in held_out else "train", *extent(slices[volume], config))
+        Segment(volume, "validation" if patients[volume] in held_out else "train", *extent(slices[volume], config))
         for volume in slices
     )
 

@@ -1,0 +1,159 @@
+"""The source `nnunet`: the training part of a data set as nnU-Net (version 1 and 2) and the Medical Segmentation
+Decathlon lay it out.
+
+    dataset.json                              channels, labels
+    imagesTr/CASE_0000.nii.gz, _0001, …       one file a channel (the Decathlon: CASE.nii.gz, with the channels last)
+    labelsTr/CASE.nii.gz                      a class for each voxel
+
+Files whose names begin with a dot are no one's. `imagesTs` is not read.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crh_train.config import NnunetConfig
+from crh_train.data import cases, nifti_case, source_file
+from crh_train.data.problems import Problems
+from crh_train.data.volume import Source
+from crh_train.errors import DataError
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_ENDINGS = (".nii.gz", ".nii")
+
+
+class _Description(NamedTuple):
+    channels: int
+    classes: int
+    ending: str
+    listed: tuple[tuple[str, str], ...]  # image and label of each case, where the file lists them
+    stated: int | None  # numTraining
+
+
+def open_source(config: NnunetConfig, root: Path | None) -> Source:
+    """Every case of `imagesTr`, in the order of their names; hashed, not yet decoded. A case is a patient of its own,
+    unless the metadata table has a column `patient`.
+
+    Raises:
+      ConfigError: no folder is given.
+      DataError: no usable dataset.json, or fewer than two patients.
+      DataProblems: a channel or a label is missing, a file belongs to no case, or cannot be used.
+    """
+    root = cases.data_root(root, config)
+    description = _read_description(root / "dataset.json")
+    problems = Problems()
+    found = _listed(root, description, problems) if description.listed else _in_folders(root, description, problems)
+    opened = []
+    for name in sorted(found):
+        with problems.collected():
+            opened.append(nifti_case.open_case(name, None, {"case": name}, found[name], root))
+    if description.stated is not None and description.stated != len(found):
+        problems.add(f"{root / 'dataset.json'}: numTraining is {description.stated}, but there are {len(found)} cases")
+    classes, channels = description.classes, description.channels
+    return cases.make_source(config, root, opened, problems, classes=classes, channels=channels)
+
+
+def _in_folders(root: Path, description: _Description, problems: Problems) -> dict[str, nifti_case.Files]:
+    """Version 2, which lists no files: what is there."""
+    images: dict[str, dict[int, Path]] = {}
+    for path in _files(root / "imagesTr", problems):
+        match = _CHANNEL.fullmatch(path.name.removesuffix(description.ending))
+        if match is None or not path.name.endswith(description.ending):
+            problems.add(f"{path}: expected CASE_0000{description.ending}; it belongs to no case, so move it away")
+        elif int(match[2]) >= description.channels:
+            problems.add(
+                f"{path}: dataset.json names {description.channels} channels, from 0000; add it, or move it away"
+            )
+        else:
+            images.setdefault(match[1], {})[int(match[2])] = path
+    for path in _files(root / "labelsTr", problems):
+        if not path.name.endswith(description.ending) or path.name.removesuffix(description.ending) not in images:
+            problems.add(f"{path}: labels of no case of imagesTr; add its images, or move it away")
+    return {name: _case(root, name, description) for name in images}
+
+
+def _listed(root: Path, description: _Description, problems: Problems) -> dict[str, nifti_case.Files]:
+    """The Decathlon and version 1, which list the files of each case."""
+    found: dict[str, nifti_case.Files] = {}
+    for image, label in description.listed:
+        path = root / image
+        name = path.name.removesuffix(description.ending)
+        if name in found:
+            problems.add(f"{root / 'dataset.json'}: the case {name} is listed twice")
+        whole = nifti_case.Files((path,), description.channels, root / label, description.classes)
+        found[name] = whole if path.exists() else _case(root, name, description)
+    known = {path for files in found.values() for path in (*files.channels, files.labels)}
+    for folder in ("imagesTr", "labelsTr"):
+        for path in _files(root / folder, problems):
+            if path not in known:
+                problems.add(f"{path}: dataset.json does not list it; list it, or move it away")
+    return found
+
+
+def _case(root: Path, name: str, description: _Description) -> nifti_case.Files:
+    channels = [
+        root / "imagesTr" / f"{name}_{channel:04d}{description.ending}" for channel in range(description.channels)
+    ]
+    return nifti_case.Files(tuple(channels), 1, root / "labelsTr" / f"{name}{description.ending}", description.classes)
+
+
+def _files(folder: Path, problems: Problems) -> list[Path]:
+    if not folder.is_dir():
+        problems.add(f"{folder}: expected a folder; there is none")
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _read_description(path: Path) -> _Description:
+    """`dataset.json`. Raises `DataError` where it is none, or asks for what is not supported."""
+    try:
+        document = json.loads(source_file.read(path))
+    except ValueError as error:
+        raise DataError(f"{path}: no readable JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: expected a JSON object with channel_names and labels")
+    if "dataset" in document:
+        raise DataError(
+            f"{path}: its key 'dataset' places files by hand, which is not supported; use imagesTr, labelsTr"
+        )
+    names = next((document[key] for key in ("channel_names", "modality") if key in document), None)
+    if (
+        not isinstance(names, dict)
+        or sorted(names) != sorted(str(channel) for channel in range(len(names)))
+        or not names
+    ):
+        raise DataError(f'{path}: expected channel_names such as {{"0": "T1"}}, counted from 0, found {names!r:.80}')
+    ending = document["file_ending"] if "file_ending" in document else _ENDINGS[0]
+    if ending not in _ENDINGS:
+        raise DataError(f"{path}: file_ending {ending!r:.20} is not read here; convert to {' or '.join(_ENDINGS)}")
+    listed = tuple(_entry(entry, path) for entry in document["training"]) if "training" in document else ()
+    count = document["numTraining"] if "numTraining" in document else None
+    return _Description(len(names), _classes(document, path), ending, listed, count)
+
+
+def _classes(document: Mapping[str, Any], path: Path) -> int:
+    labels = document["labels"] if "labels" in document else None
+    if not isinstance(labels, dict):
+        raise DataError(f'{path}: expected labels such as {{"background": 0, "tumour": 1}}, found {labels!r:.80}')
+    if "regions_class_order" in document or any(isinstance(value, list) for value in labels.values()):
+        raise DataError(
+            f"{path}: labels that are regions of several values are not supported; give one value to each label"
+        )
+    if "ignore" in labels:
+        raise DataError(f"{path}: the label 'ignore' is not supported; label those voxels, or leave their cases out")
+    # Version 2 maps names to values, the Decathlon and version 1 values to names.
+    values = list(labels.values() if "channel_names" in document else labels)
+    if sorted(map(str, values)) != sorted(str(value) for value in range(len(values))) or len(values) < 2:
+        raise DataError(f"{path}: expected labels counted from 0, the background, found {labels!r:.120}")
+    return len(values)
+
+
+def _entry(entry: Any, path: Path) -> tuple[str, str]:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
+        raise DataError(f"{path}: expected {{image, label}} for each case of training, found {entry!r:.80}")
+    image, label = (Path(entry[key]) for key in ("image", "label"))
+    if any(part.is_absolute() or ".." in part.parts for part in (image, label)):
+        raise DataError(f"{path}: {entry!r:.120} leads out of the folder")
+    return str(image), str(label)

@@ -1,0 +1,66 @@
+"""`crh-train data check`, and training on one's own data, in processes of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+from command_line import crh, document, only_run, refused
+from layout_samples import TRAINED, WRITERS, describe, heads, save, write_nnunet
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_a_layout_is_checked_trained_and_replayed(layout: str, env: dict[str, str], tmp_path: Path) -> None:
+    folder = WRITERS[layout](tmp_path / "own")
+    words = [*TRAINED, f"data={layout}", f"runtime.data_root={folder}", "data.spacing=[6,7,6]"]
+    trained = document(crh("run", *words, "--json", env=env, cwd=tmp_path))
+    assert (trained["status"], trained["epochs"]) == ("finished", 1)
+    manifest = only_run(tmp_path / "runs").identity().manifest
+    found = document(crh("data", "check", *words, "--json", env=env, cwd=tmp_path))
+    assert sum(found["samples"].values()) == len(manifest["samples"])
+    splits = {sample["volume"]: sample["split"] for sample in manifest["samples"]}
+    assert {case["case"]: case["split"] for case in found["cases"]} == splits
+    assert {case["patient"] for case in found["cases"]} == {volume["patient"] for volume in manifest["volumes"]}
+    assert str(tmp_path) not in str(manifest)
+    again = document(crh("replay", trained["run"], "--json", env=env, cwd=tmp_path))
+    assert (again["identical"], again["final_state"]) == (True, trained["checkpoint_hash"])
+
+
+def test_what_is_wrong_is_listed_and_training_does_not_begin(env: dict[str, str], tmp_path: Path) -> None:
+    folder = write_nnunet(tmp_path / "own")
+    (folder / "labelsTr" / "ann.nii.gz").unlink()
+    image = folder / "imagesTr" / "bob_0000.nii.gz"
+    image.write_bytes(image.read_bytes()[:-50])
+    words = [*TRAINED, "data=nnunet", f"runtime.data_root={folder}"]
+    checked = crh("data", "check", *words, env=env, cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (3, "")
+    named = [line for line in checked.stdout.splitlines() if line.startswith("problem: ")]
+    assert named[0] == f"problem: {folder}/labelsTr/ann.nii.gz: cannot be read: No such file or directory"
+    assert named[1].startswith(f"problem: {image}: the voxels cannot be read")
+    assert "\nverdict  2 problems\n" in checked.stdout
+    assert checked.stdout.splitlines()[-1].startswith("next: mend what is named, then crh-train data check conf=")
+    found = crh("data", "check", *words, "--json", env=env, cwd=tmp_path)
+    assert found.returncode == 3
+    assert [f"problem: {problem}" for problem in document(found)["problems"]] == named
+    assert [case["case"] for case in document(found)["cases"]] == ["cyd"]
+    describe(folder, numTraining=4)
+    said = refused(crh("run", *words, env=env, cwd=tmp_path), 3)
+    assert said.endswith(" (and 1 more; `crh-train data check` lists each)")
+    save(folder / "labelsTr" / "ann.nii.gz", heads()[0][1])
+    describe(folder)
+    said = refused(crh("run", *words, env=env, cwd=tmp_path), 3)
+    assert said.startswith(f"{image}: the voxels cannot be read")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_words_are_usage_and_nothing_needs_jax(env: dict[str, str], tmp_path: Path) -> None:
+    for name in ("jax", "jaxlib", "optax"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')\n")
+    bare = {**env, "PYTHONPATH": f"{tmp_path}{os.pathsep}{env['PYTHONPATH']}"}
+    assert "exactly one conf=NAME" in refused(crh("data", "check", "data=nnunet", env=bare, cwd=tmp_path), 2)
+    checked = crh("data", "check", "conf=mri_step", env=bare, cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "\nverdict   every file can be used\n" in checked.stdout
+    assert checked.stdout.splitlines()[-1] == "next: crh-train run conf=mri_step"
+    template = document(crh("data", "check", "conf=mri_step", "--json", env=bare, cwd=tmp_path))
+    assert [(case["case"], case["labels"]) for case in template["cases"]] == [("mni152", [0, 1, 2])]
+    assert template["problems"] == []
