@@ -41,7 +41,7 @@ from crh_train.types import Batch, Layout, Task, Tokenizer
 
 FACTORIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "data": SOURCES,
-    "task": {"reconstruction": task.make_reconstruction, "tissue": task.make_tissue},
+    "task": {"reconstruction": task.make_reconstruction, "tissue": task.make_tissue, "paired": task.make_paired},
     "tokenizer": {"intensity": tokenizer.make_intensity, "chromatic": tokenizer.make_chromatic},
     "augmentation": {"standard": augmentation.make},
     "model": {"mlp": mlp.make, "cnn": cnn.make, "unet": unet.make, "gru": gru.make},

@@ -98,6 +98,33 @@ class DicomConfig(CasesConfig):
     pseudonym: bool  # patients and series are recorded by a digest of their ids instead of the ids
 
 
+@dataclass(frozen=True, kw_only=True)
+class FastmriConfig(DataConfig):
+    """A folder of fastMRI's HDF5 files (`runtime.data_root`), each patient wholly in one split. Images have two
+    channels: that of the sampled columns, zero-filled, and that of all columns."""
+
+    acceleration: int = _at_least(1)  # sampled columns: one in so many, with the centre
+    center_fraction: float = _between(0.0, 1.0)  # of the columns, around zero frequency, always sampled
+    mask: str = _one_of("equispaced", "random")
+    mask_seed: int = _between(0, 2**32 - 1)  # for the random mask; drawn once for each number of columns
+    validation_fraction: float = _between(0.0, 1.0)  # of the patients, rounded, at least one
+    split_seed: int = _at_least(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesConfig(DataConfig):
+    """A folder of pictures and arrays (`runtime.data_root`) with a table about them, each patient in one split."""
+
+    table: str | None  # a CSV below the folder, a row for each picture; null: every picture of the folder, unlabelled
+    classes: list[str] | None  # in order: names of labels, or values of masks' pixels; null: the labels found, sorted
+    resize: bool  # to fit `shape`, its proportions kept; false: cropped or padded around the centre
+    window: list[float] | None = field(
+        metadata={"length": 2, "ascending": True}
+    )  # the values that become 0 and 1, clipped; null: 0 and the largest of the file's type
+    validation_fraction: float = _between(0.0, 1.0)  # of the patients, rounded, at least one
+    split_seed: int = _at_least(0)
+
+
 # --- task, tokenizer, augmentation ---------------------------------------------------------------------------------
 
 
@@ -118,6 +145,13 @@ class TissueConfig:
 
     name: str
     classes: int = _at_least(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedConfig:
+    """The second channel of the source's images from the first."""
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,8 +367,10 @@ PARTS: Mapping[str, Mapping[str, type]] = {
         "nnunet": NnunetConfig,
         "bids": BidsConfig,
         "dicom": DicomConfig,
+        "fastmri": FastmriConfig,
+        "images": ImagesConfig,
     },
-    "task": {"reconstruction": ReconstructionConfig, "tissue": TissueConfig},
+    "task": {"reconstruction": ReconstructionConfig, "tissue": TissueConfig, "paired": PairedConfig},
     "tokenizer": {"intensity": IntensityTokenizerConfig, "chromatic": ChromaticTokenizerConfig},
     "augmentation": {"standard": AugmentationConfig},
     "model": {"mlp": MlpConfig, "cnn": CnnConfig, "unet": UnetConfig, "gru": GruConfig},

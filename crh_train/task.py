@@ -5,7 +5,7 @@ augmentation. Knows no model and no loss.
 import numpy as np
 from jax import Array
 
-from crh_train.config import ReconstructionConfig, TissueConfig
+from crh_train.config import PairedConfig, ReconstructionConfig, TissueConfig
 from crh_train.data import kspace
 from crh_train.errors import ConfigError
 from crh_train.types import Layout, Task
@@ -46,6 +46,13 @@ def make_tissue(config: TissueConfig, layout: Layout) -> Task:
         return image, label
 
     return Task(pair, classes=config.classes, channels=layout.channels)
+
+
+def make_paired(config: PairedConfig, layout: Layout) -> Task:
+    """Input: the first channel. Target: the second."""
+    if layout.channels != 2:
+        raise ConfigError(f"task={config.name} needs images of two channels, these have {layout.channels}")
+    return Task(lambda image, label: (image[..., 0], image[..., 1]), classes=0)
 
 
 def check_labels(task: Task, labels: np.ndarray | None) -> None:

@@ -20,7 +20,7 @@ from crh_train.config import PARTS, RunConfig
 from crh_train.errors import ConfigError
 
 PACKAGED = [packaged_conf()]
-CONFIGURATIONS = ["chromatic", "mri_cosine", "mri_step", "temporal", "tissue_linear"]
+CONFIGURATIONS = ["chromatic", "fastmri_unet", "mri_cosine", "mri_step", "temporal", "tissue_linear"]
 
 DEFAULTS = """defaults:
   - base

@@ -1,5 +1,6 @@
 """Masks keep fastMRI's rules; the zero-filled image is the two-dimensional textbook one."""
 
+import image_samples
 import jax
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from crh_train.data import kspace
 from crh_train.errors import ConfigError
+from crh_train.portable import portable
 
 CENTER_OF_112 = slice(52, 61)  # round(112 * 0.08) = 9 columns, zero frequency at 56
 
@@ -112,3 +114,28 @@ def test_the_energy_is_that_of_the_sampled_columns() -> None:
 def test_the_full_mask_gives_the_image_back() -> None:
     image = images(16, 112)
     np.testing.assert_allclose(kspace.undersample(image, np.ones(112, np.float32)), image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("coils", "rows", "columns", "shape"), [(1, 10, 21, (10, 21)), (4, 15, 32, (9, 20)), (3, 8, 24, (20, 7))]
+)
+def test_input_and_target_are_those_of_fastmri(coils: int, rows: int, columns: int, shape: tuple[int, int]) -> None:
+    """Mask, inverse transform, root of the sum of squares, crop: in float64, in fastMRI's order. At most `shape`."""
+    rng = np.random.default_rng(0)
+    samples = (rng.standard_normal((3, coils, rows, columns, 2)) * 1e-4).astype(np.float32)
+    mask = kspace.sampling_mask(columns, 4, 0.08, "random", 0)
+    exact = samples[..., 0].astype(np.complex128) + 1j * samples[..., 1]
+    size = (min(shape[0], rows), min(shape[1], columns))
+    source, target = (
+        image_samples.center_crop(image_samples.root_sum_of_squares(each), size) for each in (exact * mask, exact)
+    )
+    for transform in (jax.jit, lambda function: jax.jit(portable(function))):
+        found = np.asarray(transform(lambda given: kspace.input_and_target(given, mask, shape))(samples))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found[..., 0], source / target.max(), rtol=0, atol=5e-7)
+        np.testing.assert_allclose(found[..., 1], target / target.max(), rtol=0, atol=5e-7)
+
+
+def test_the_mask_of_a_volume_names_its_own_fields() -> None:
+    with pytest.raises(ConfigError, match=r"data\.center_fraction=0.25 .* data\.acceleration=4"):
+        kspace.sampling_mask(100, 4, 0.25, "equispaced", 0, group="data")

@@ -78,8 +78,10 @@ def configured(**picks: str) -> RunConfig:
     return parse({**written("", "base"), **parts})
 
 
-def start_python(code: str, folders: Sequence[Path] = (), **variables: str) -> subprocess.Popen[str]:
-    """A fresh interpreter that runs `code`, warnings as errors, with the tests and `folders` on its path.
+def start_python(
+    code: str, folders: Sequence[Path] = (), argv: Sequence[str] = (), **variables: str
+) -> subprocess.Popen[str]:
+    """A fresh interpreter that runs `code` with `argv`, warnings as errors, with the tests and `folders` on its path.
 
     Of the variables that decide how JAX runs it sees `variables` and no others.
     """
@@ -88,7 +90,7 @@ def start_python(code: str, folders: Sequence[Path] = (), **variables: str) -> s
         name: value for name, value in os.environ.items() if not name.startswith(("XLA_", "JAX_", "PJRT_", "NPROC"))
     }
     environ: Mapping[str, str] = {**kept, "PYTHONPATH": os.pathsep.join(paths), **variables}
-    words = [sys.executable, "-W", "error", "-c", code]
+    words = [sys.executable, "-W", "error", "-c", code, *argv]
     return subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -1,9 +1,12 @@
 """From a source and its manifest to the arrays that training reads: prepared, cut into samples, cached.
 
+Where there is a cache, its files are mapped and one volume at a time is in memory; else the arrays are.
 Opening the source and building the manifest come before and are the caller's, so that a replay can compare manifests
 before anything is decoded.
 """
 
+import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +18,10 @@ from jax import Array
 from crh_train.config import DataConfig
 from crh_train.data import cache
 from crh_train.data.manifest import SPLITS, dataset_state
-from crh_train.data.volume import Source
+from crh_train.data.volume import Source, Volume
+from crh_train.errors import StorageFailed
+
+log = logging.getLogger(__name__)
 
 Preparation = Callable[[Array, Array | None], tuple[Array, Array | None]]
 """image float32 [X, Y, Z], labels int32 [X, Y, Z] or None -> float32 [S, H, W], int32 [S, H, W] or None. An image of
@@ -53,14 +59,16 @@ def load(
 
     Raises:
       DataError: a volume cannot be decoded, or its file changed since `source` was opened.
+      StorageFailed: the arrays cannot be kept on disk and are larger than memory.
     """
     key = cache.entry_key(dataset_state(manifest), identity)
-    names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", *(["labels"] if source.classes else []))]
-    arrays = cache.read(cache_folder, key, names) if cache_folder is not None else None
+    forms = _forms(source, config, manifest)
+    arrays = cache.read(cache_folder, key, forms) if cache_folder is not None else None
+    if arrays is None and cache_folder is not None:
+        cache.write(cache_folder, key, forms, _samples(source, config, manifest, prepare))
+        arrays = cache.read(cache_folder, key, forms)
     if arrays is None:
-        arrays = _prepare(source, config, manifest, prepare)
-        if cache_folder is not None:
-            cache.write(cache_folder, key, arrays)
+        arrays = _in_memory(forms, _samples(source, config, manifest, prepare), cache_folder)
     train, validation = (
         PreparedSplit(
             images=arrays[f"{split}_images"],
@@ -72,24 +80,60 @@ def load(
     return Dataset(train, validation, manifest)
 
 
-def _prepare(
-    source: Source, config: DataConfig, manifest: Mapping[str, Any], prepare: Preparation
-) -> dict[str, np.ndarray]:
+def _forms(source: Source, config: DataConfig, manifest: Mapping[str, Any]) -> dict[str, cache.Form]:
+    """Of the prepared arrays, by name."""
+    forms = {}
+    for split in SPLITS:
+        count = sum(sample["split"] == split for sample in manifest["samples"])
+        pixels = (count, config.slices, *config.shape)
+        forms[f"{split}_images"] = cache.Form("<f4", (*pixels, source.channels) if source.channels > 1 else pixels)
+        if source.classes:
+            forms[f"{split}_labels"] = cache.Form("<i4", pixels if source.labelled == "pixel" else (count,))
+    return forms
+
+
+def _samples(source: Source, config: DataConfig, manifest: Mapping[str, Any], prepare: Preparation) -> cache.Samples:
+    """Each array's samples, volume by volume, of which one at a time is in memory."""
     samples: dict[str, list[Any]] = {volume.id: [] for volume in source.volumes}
     for sample in manifest["samples"]:
         samples[sample["volume"]].append(sample)
-    images: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    labels: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for volume in source.volumes:  # the order in which the manifest lists the samples
-        voxels = volume.read()
-        per_pixel = voxels.labels is not None and source.labelled == "pixel"
-        pictures, classes = prepare(jnp.asarray(voxels.image), jnp.asarray(voxels.labels) if per_pixel else None)
+        images, labels = _prepared(volume, prepare)
         for sample in samples[volume.id]:
             taken = slice(sample["first_slice"], sample["first_slice"] + config.slices)
-            images[sample["split"]].append(np.asarray(pictures[taken]))
-            if classes is not None:
-                labels[sample["split"]].append(np.asarray(classes[taken]))
-            elif voxels.labels is not None:
-                labels[sample["split"]].append(voxels.labels)
-    arrays = {f"{split}_images": np.stack(images[split]) for split in SPLITS}
-    return arrays | {f"{split}_labels": np.stack(labels[split]) for split in SPLITS if labels[split]}
+            yield f"{sample['split']}_images", images[taken]
+            if labels is not None:
+                yield f"{sample['split']}_labels", labels[taken] if labels.ndim else labels
+
+
+def _prepared(volume: Volume, prepare: Preparation) -> tuple[np.ndarray, np.ndarray | None]:
+    """The pictures of a volume and their labels, or the one of all. A function of its own, so that the volume is gone
+    when the next one is read."""
+    image, labels = volume.read()
+    if labels is None or not labels.ndim:
+        return np.asarray(prepare(jnp.asarray(image), None)[0]), labels
+    pictures, classes = prepare(jnp.asarray(image), jnp.asarray(labels))
+    return np.asarray(pictures), np.asarray(classes)
+
+
+def _in_memory(
+    forms: Mapping[str, cache.Form], samples: cache.Samples, cache_folder: Path | None
+) -> dict[str, np.ndarray]:
+    needed, memory = sum(form.bytes for form in forms.values()), _memory()
+    where = "there is no cache folder" if cache_folder is None else f"they could not be kept in {cache_folder}"
+    if needed > memory:
+        raise StorageFailed(
+            f"the prepared data take {needed} bytes, this machine's memory is {memory}, and {where}: "
+            "set runtime.cache=FOLDER to one where so much is free"
+        )
+    log.info("prepared data of %d bytes stay in memory: %s", needed, where)
+    arrays = {name: np.empty(form.shape, form.dtype) for name, form in forms.items()}
+    filled = dict.fromkeys(forms, 0)
+    for name, sample in samples:
+        arrays[name][filled[name]] = sample
+        filled[name] += 1
+    return arrays
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,20 +1,22 @@
-"""Cartesian undersampling of k-space, for one coil: which columns are sampled, and the zero-filled image of them.
-
-Knows nothing of real scanners' noise, coils or phase: the images are magnitudes, so their k-space is synthetic.
+"""Cartesian undersampling of k-space: which columns are sampled, and the zero-filled image of them, from an image,
+whose k-space is synthetic, or from the k-space of a scanner's coils.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from crh_train.errors import ConfigError
 from crh_train.randomness import Purpose, derive, root_key
 
 
-def sampling_mask(columns: int, acceleration: int, center_fraction: float, kind: str, seed: int) -> np.ndarray:
+def sampling_mask(
+    columns: int, acceleration: int, center_fraction: float, kind: str, seed: int, group: str = "task"
+) -> np.ndarray:
     """Which columns of centred k-space (zero frequency at columns // 2) are sampled: float32 [columns], 1 or 0.
 
     As fastMRI's masks: round(columns · center_fraction) columns around zero frequency, and of the others as many as
@@ -24,6 +26,9 @@ def sampling_mask(columns: int, acceleration: int, center_fraction: float, kind:
 
     Source: fastMRI, `fastmri/data/subsample.py`; Zbontar et al. 2018, arXiv:1811.08839, section 6.1.
 
+    Args:
+      group: of the configuration, that the fields belong to.
+
     Raises:
       ConfigError: the centre alone is as much as the acceleration allows, no column is left, or `kind` is unknown.
     """
@@ -32,8 +37,8 @@ def sampling_mask(columns: int, acceleration: int, center_fraction: float, kind:
     center = round(columns * center_fraction)
     if center * acceleration >= columns:
         raise ConfigError(
-            f"task.center_fraction={center_fraction} samples {center} of {columns} columns, no fewer than "
-            f"task.acceleration={acceleration} allows in all; lower one of them"
+            f"{group}.center_fraction={center_fraction} samples {center} of {columns} columns, no fewer than "
+            f"{group}.acceleration={acceleration} allows in all; lower one of them"
         )
     mask = np.zeros(columns, np.float32)
     first = (columns - center + 1) // 2
@@ -51,9 +56,9 @@ def sampling_mask(columns: int, acceleration: int, center_fraction: float, kind:
         drawn = np.asarray(jax.random.permutation(key, len(others)))[: round(columns / acceleration) - center]
         mask[others[drawn]] = 1
     else:
-        raise ConfigError(f"task.mask={kind!r} is unknown; known: equispaced, random")
+        raise ConfigError(f"{group}.mask={kind!r} is unknown; known: equispaced, random")
     if not mask.any():
-        raise ConfigError(f"task.acceleration={acceleration} leaves none of {columns} columns; lower it")
+        raise ConfigError(f"{group}.acceleration={acceleration} leaves none of {columns} columns; lower it")
     return mask
 
 
@@ -70,3 +75,39 @@ def undersample(image: Array, mask: Array | np.ndarray) -> Array:
     """
     kspace = jnp.fft.fft(image, axis=-1) * jnp.fft.ifftshift(jnp.asarray(mask))
     return jnp.abs(jnp.fft.ifft(kspace, axis=-1))
+
+
+def input_and_target(kspace: Array, mask: Array | np.ndarray, shape: Sequence[int]) -> Array:
+    """Images of the sampled and of all columns, from the k-space of one volume: float32 [S, coils, rows, columns, 2],
+    real and imaginary parts -> float32 [S, rows', columns', 2], at most `shape`, the centre. Both are divided by the
+    second one's largest value in the volume.
+
+        √ Σ_coils | F⁻¹ (mask · kspace) |²,  F the centred orthonormal two-dimensional Fourier transform
+
+    For one coil that is the magnitude. Rows are transformed first, for both images at once; and what is cropped away
+    is not transformed further. One slice after another, so that memory holds the intermediates of one.
+
+    Args:
+      mask: float32 [columns], zero frequency at columns // 2.
+
+    Source: fastMRI, `fastmri/fftc.py`, `fastmri/coil_combine.py`, `fastmri/data/transforms.py` (`center_crop`).
+    """
+
+    def of_slice(samples: Array) -> Array:
+        rows = _inverse_transform(lax.complex(samples[..., 0], samples[..., 1]), -2, shape[0])
+        return jnp.stack([magnitude(rows * jnp.asarray(mask)), magnitude(rows)], axis=-1)
+
+    def magnitude(rows: Array) -> Array:
+        coils = _inverse_transform(rows, -1, shape[1])
+        return jnp.sqrt(jnp.sum(jnp.real(coils) ** 2 + jnp.imag(coils) ** 2, axis=0))
+
+    pictures: Array = lax.map(of_slice, kspace)
+    return pictures / jnp.max(pictures[..., 1])
+
+
+def _inverse_transform(samples: Array, axis: int, size: int) -> Array:
+    """The centred orthonormal inverse transform along `axis`, of which at most `size` values in the middle are kept."""
+    shifted = jnp.fft.ifft(jnp.fft.ifftshift(samples, axes=axis), axis=axis, norm="ortho")
+    values = jnp.fft.fftshift(shifted, axes=axis)
+    first = max(values.shape[axis] - size, 0) // 2
+    return lax.slice_in_dim(values, first, first + min(size, values.shape[axis]), axis=values.ndim + axis)

@@ -6,7 +6,8 @@ dataset state.
     volumes        [{id, files, shape, spacing, orientation}], shape and spacing (mm) along x, y, z in RAS+, and the
                    `facts` of the volume
     samples        [{id, volume, split, first_slice}], volume by volume, in the order of each split's sample indices
-    preprocessing  every field of the data configuration, and the version of `preparation.py`'s arithmetic
+    preprocessing  every field of the data configuration, the version of `preparation.py`'s arithmetic, and
+                   `class_names` where the source has names for its classes
 
 No path of a machine is in it, so the same files anywhere give the same manifest.
 """
@@ -62,9 +63,11 @@ def build(source: Source, config: DataConfig) -> Manifest:
                 f"data={source.name}: the {split} split holds no sample of data.slices={config.slices}; "
                 "ask for fewer slices, or give the split more of the axis"
             )
+    all_files = (source.files, *(volume.files for volume in source.volumes))
+    names = {"class_names": list(source.class_names)} if source.class_names else {}
     return {
         "source": source.name,
-        "files": [{"name": n, "sha256": h} for volume in source.volumes for n, h in volume.files.items()],
+        "files": [{"name": n, "sha256": h} for files in all_files for n, h in files.items()],
         "volumes": [
             {
                 "id": volume.id,
@@ -77,7 +80,7 @@ def build(source: Source, config: DataConfig) -> Manifest:
             for volume in source.volumes
         ],
         "samples": samples,
-        "preprocessing": {**dataclasses.asdict(config), "version": PREPARATION_VERSION},
+        "preprocessing": {**dataclasses.asdict(config), "version": PREPARATION_VERSION, **names},
     }
 
 

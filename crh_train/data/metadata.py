@@ -26,8 +26,8 @@ class Table:
         return self.rows[key]
 
 
-def read(root: Path, name: str, columns: Sequence[str]) -> Table:
-    """The table `name` below `root`, keyed by the first of `columns` that it has.
+def read(root: Path, name: str, columns: Sequence[str], field: str = "data.metadata") -> Table:
+    """The table `name` below `root`, keyed by the first of `columns` that it has; `field` is where it was named.
 
     Raises:
       ConfigError: `name` leads out of `root`.
@@ -35,7 +35,7 @@ def read(root: Path, name: str, columns: Sequence[str]) -> Table:
     """
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
-        raise ConfigError(f"data.metadata={name} must lie in the folder of the data, {root}")
+        raise ConfigError(f"{field}={name} must lie in the folder of the data, {root}")
     try:
         text = source_file.read(path).decode("utf-8-sig")
         lines = list(

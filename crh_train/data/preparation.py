@@ -1,4 +1,4 @@
-"""From a volume to the pictures of its slices: pure JAX functions. No files, no splits, no undersampling (`task.py`).
+"""From a volume to the pictures of its slices: pure JAX functions. No files, no splits.
 
 Pictures stand as radiologists look at them: row 0 on top, columns from left to right.
 
@@ -8,12 +8,14 @@ Pictures stand as radiologists look at them: row 0 on top, columns from left to 
     sagittal  left to right   head to feet       front to back
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from crh_train.config import CasesConfig, DataConfig
+from crh_train.config import CasesConfig, DataConfig, FastmriConfig, ImagesConfig
+from crh_train.data import kspace
 from crh_train.data.dataset import Preparation
 from crh_train.data.volume import AXES
 from crh_train.errors import ConfigError
@@ -21,7 +23,8 @@ from crh_train.errors import ConfigError
 
 def make(config: DataConfig, classes: int) -> Preparation:
     """The preparation of one volume: intensity scaled, downsampled, cut into pictures, these cropped or padded. Each
-    channel of an image [X, Y, Z, M] is prepared as if it were alone.
+    channel of an image [X, Y, Z, M] is prepared as if it were alone. The intensities of data=images are scaled where
+    they are read, by a range that is the same for all; k-space becomes input and target (`kspace.input_and_target`).
 
     Args:
       classes: labels are 0 to classes - 1.
@@ -31,11 +34,12 @@ def make(config: DataConfig, classes: int) -> Preparation:
     """
     if len(config.shape) != 2:
         raise ConfigError(f"data.shape must be [rows, columns], got {config.shape}")
-    window = config.window if isinstance(config, CasesConfig) else None
+    if isinstance(config, FastmriConfig):
+        return _from_kspace(config)
+    scale = _scale(config)
 
     def pictures(image: Array) -> Array:
-        scaled = scale_intensity(image) if window is None else scale_window(image, *window)
-        image = block_mean(scaled, config.downsample)
+        image = block_mean(scale(image), config.downsample)
         return crop_or_pad(cut(image, config.axis), config.shape)
 
     def prepare(image: Array, labels: Array | None) -> tuple[Array, Array | None]:
@@ -47,6 +51,32 @@ def make(config: DataConfig, classes: int) -> Preparation:
         return jnp.stack([pictures(image[..., channel]) for channel in range(image.shape[-1])], axis=-1), labels
 
     return prepare
+
+
+def _from_kspace(config: FastmriConfig) -> Preparation:
+    def prepare(samples: Array, labels: Array | None) -> tuple[Array, Array | None]:
+        with jax.ensure_compile_time_eval():  # the mask is data, and not part of what is traced
+            mask = kspace.sampling_mask(
+                samples.shape[3],
+                config.acceleration,
+                config.center_fraction,
+                config.mask,
+                config.mask_seed,
+                group="data",
+            )
+        images = kspace.input_and_target(samples, mask, config.shape)
+        return jnp.stack([crop_or_pad(images[..., channel], config.shape) for channel in (0, 1)], axis=-1), labels
+
+    return prepare
+
+
+def _scale(config: DataConfig) -> Callable[[Array], Array]:
+    if isinstance(config, ImagesConfig):
+        return lambda image: image
+    if isinstance(config, CasesConfig) and config.window is not None:
+        low, high = config.window
+        return lambda image: scale_window(image, low, high)
+    return scale_intensity
 
 
 def scale_intensity(image: Array) -> Array:

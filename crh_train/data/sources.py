@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from crh_train.config import RunConfig
-from crh_train.data import bids, dicom, mni152, nifti, nnunet
+from crh_train.data import bids, dicom, fastmri, images, mni152, nifti, nnunet
 from crh_train.data.volume import Source
 from crh_train.registry import registered
 
@@ -15,6 +15,8 @@ SOURCES: Mapping[str, Callable[..., Source]] = {
     "nnunet": nnunet.open_source,
     "bids": bids.open_source,
     "dicom": dicom.open_source,
+    "fastmri": fastmri.open_source,
+    "images": images.open_source,
 }
 
 

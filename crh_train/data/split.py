@@ -7,7 +7,7 @@ of single slices would validate on what was trained on.
 
 from collections.abc import Mapping, Sequence
 
-from crh_train.config import CasesConfig, DataConfig, Mni152Config, NiftiConfig
+from crh_train.config import CasesConfig, DataConfig, FastmriConfig, ImagesConfig, Mni152Config, NiftiConfig
 from crh_train.data.volume import Segment
 from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError
@@ -43,7 +43,9 @@ def by_volume(slices: Mapping[str, int], config: NiftiConfig) -> tuple[Segment, 
 
 
 def by_patient(
-    slices: Mapping[str, int], patients: Mapping[str, str], config: NiftiConfig | CasesConfig
+    slices: Mapping[str, int],
+    patients: Mapping[str, str],
+    config: NiftiConfig | CasesConfig | FastmriConfig | ImagesConfig,
 ) -> tuple[Segment, ...]:
     """Split whole patients: those with the lowest SHA-256 of "seed:patient" validate, with all their volumes.
 

@@ -52,6 +52,8 @@ class Source(NamedTuple):
     classes: int  # of the labels; 0 where there are none
     channels: int = 1  # of every prepared image
     labelled: str = "pixel"  # what has a class, where there are labels: each "pixel", or the whole "case"
+    class_names: tuple[str, ...] = ()  # in the order of the classes, where the source has names for them
+    files: Mapping[str, str] = MappingProxyType({})  # beside the volumes', such as a table; as in `Volume.files`
 
 
 def image_shape(source: Source, volume: Volume) -> tuple[int, ...]:

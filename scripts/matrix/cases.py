@@ -50,7 +50,9 @@ class Case(NamedTuple):
 
 
 def names() -> list[str]:
-    return [*choices([packaged_conf()]), ATTENTION]
+    """What can be trained on data that come with a package, and a transformer."""
+    folders = [packaged_conf()]
+    return [*(name for name in choices(folders) if compose(name, [], folders).data.name == "mni152"), ATTENTION]
 
 
 def write(folder: Path, chosen: list[str], determinism: str) -> None:
