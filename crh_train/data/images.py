@@ -66,8 +66,6 @@ def open_source(config: ImagesConfig, root: Path | None) -> Source:
 def _window(config: ImagesConfig) -> tuple[float, float] | None:
     if config.window is None:
         return None
-    if len(config.window) != 2 or not config.window[0] < config.window[1]:
-        raise ConfigError(f"data.window must be null or two ascending values such as [0, 4095], got {config.window}")
     return config.window[0], config.window[1]
 
 
