@@ -35,6 +35,7 @@ is made of the pieces' hashes, an auditor who holds it can check the header alon
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -80,6 +81,24 @@ def checkpoint_hash(checkpoint: Checkpoint) -> str:
     payload = _payload(checkpoint)
     with thread_pool() as pool:
         return _header(checkpoint, payload, pool.map(sha256, _pieces(payload))).hash
+
+
+class Arrays(Protocol):
+    """What a state is made of; `Checkpoint` and `state.HostState` have it."""
+
+    @property
+    def model_state(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def optimizer_state(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def rng_state(self) -> np.ndarray: ...
+
+
+def named_arrays(state: Arrays) -> dict[str, np.ndarray]:
+    """Every array of a state under a name for people: model, optimizer, root key; each section by name."""
+    sections = (("model", state.model_state), ("optimizer", state.optimizer_state))
+    arrays = {f"{section} {name}": found[name] for section, found in sections for name in sorted(found)}
+    return {**arrays, "root key": state.rng_state}
 
 
 # --- writing -------------------------------------------------------------------------------------------------------

@@ -32,18 +32,58 @@ def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return distance
 
 
+class ArrayDifference(NamedTuple):
+    """How an array of one run differs from another run's of the same name."""
+
+    name: str
+    a: str | None  # type and shape; None where this run lacks it
+    b: str | None
+    elements: int | None = None  # None where type or shape differ, as is all that follows
+    differing: int | None = None  # elements whose bits differ
+    element: tuple[int, ...] | None = None  # the first one, in C order
+    value_a: str | None = None
+    value_b: str | None = None
+    ulp: int | None = None  # between those two; None where one is not finite, or the type is not float32
+    largest_ulp: int | None = None  # of all pairs of finite numbers
+
+
 def first_difference(step: int, recorded: Mapping[str, object], replayed: Mapping[str, object]) -> Difference | None:
     """The first field, in the chronicle's order, whose bits differ."""
+    return next(iter(differences(step, recorded, replayed)), None)
+
+
+def differences(step: int, recorded: Mapping[str, object], replayed: Mapping[str, object]) -> list[Difference]:
+    """Each field, in the chronicle's order, whose bits differ."""
+    found = []
     for field in COMPARED:
         a, b = recorded[field], replayed[field]
         if isinstance(a, np.float32) and isinstance(b, np.float32):
             if a.tobytes() != b.tobytes():
                 both = np.isfinite(a) and np.isfinite(b)
                 ulp = int(ulp_distance(np.asarray(a), np.asarray(b))) if both else None
-                return Difference(step, field, str(a), str(b), ulp)
+                found.append(Difference(step, field, str(a), str(b), ulp))
         elif a != b:
-            return Difference(step, field, str(a), str(b), None)
-    return None
+            found.append(Difference(step, field, str(a), str(b), None))
+    return found
+
+
+def array_difference(name: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDifference | None:
+    """How `a` and `b` differ, of which one may be absent; None where all bits are the same."""
+    type_a, type_b = (None if array is None else f"{array.dtype}{list(array.shape)}" for array in (a, b))
+    if a is None or b is None or type_a != type_b:
+        return ArrayDifference(name, type_a, type_b) if type_a != type_b else None
+    unequal = _unequal(a, b)
+    if not unequal.any():
+        return None
+    first = int(np.argmax(unequal))
+    element = tuple(int(i) for i in np.unravel_index(first, a.shape))
+    ulps: tuple[int | None, int | None] = (None, None)
+    if a.dtype == np.float32:
+        finite = (np.isfinite(a) & np.isfinite(b)).reshape(-1)
+        distance = np.where(finite, ulp_distance(a, b).reshape(-1), -1)
+        ulps = (int(distance[first]) if finite[first] else None, int(distance.max()) if finite.any() else None)
+    values = str(a[element]), str(b[element])
+    return ArrayDifference(name, type_a, type_b, a.size, int(unequal.sum()), element, *values, *ulps)
 
 
 def differing_arrays(recorded: Mapping[str, np.ndarray], replayed: Mapping[str, np.ndarray]) -> list[str]:
@@ -62,13 +102,15 @@ def differing_arrays(recorded: Mapping[str, np.ndarray], replayed: Mapping[str, 
 
 
 def _amount(a: np.ndarray, b: np.ndarray) -> str:
-    unequal = np.not_equal(np.frombuffer(a.tobytes(), _bits(a)), np.frombuffer(b.tobytes(), _bits(a)))
-    count = f"{int(unequal.sum())} of {a.size} elements differ"
+    count = f"{int(_unequal(a, b).sum())} of {a.size} elements differ"
     return f"{count}, by at most {int(ulp_distance(a, b).max())} ulp" if a.dtype == np.float32 else count
 
 
-def _bits(array: np.ndarray) -> np.dtype:
-    return np.dtype(f"u{array.dtype.itemsize}")
+def _unequal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which elements of two arrays of one type and shape have other bits, in C order: bool [elements]."""
+    bits = np.dtype(f"u{a.dtype.itemsize}")
+    unequal: np.ndarray = np.not_equal(np.frombuffer(a.tobytes(), bits), np.frombuffer(b.tobytes(), bits))
+    return unequal
 
 
 def _ordered(values: np.ndarray) -> np.ndarray:

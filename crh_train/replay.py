@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from crh_train import archive, checkpoint, chronicle_writer, divergence, environment, hooks, promises
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import ChronicleRecord
@@ -65,7 +63,7 @@ class _Comparison(hooks.Silent):
         )
         self.final_state = checkpoint_hash(replayed)
         if self.final_state != self._stored[step].name.hash:
-            lines = divergence.differing_arrays(_arrays(recorded), _arrays(replayed))
+            lines = divergence.differing_arrays(checkpoint.named_arrays(recorded), checkpoint.named_arrays(replayed))
             self.arrays = tuple(f"state after step {step}: {line}" for line in lines)
             self.differs_at = step
 
@@ -152,9 +150,3 @@ def _start(folder: RunFolder, saved: Sequence[StoredCheckpoint], step: int) -> C
     if not paths:
         raise UsageError(f"run {folder.name} has no checkpoint after step {step} to begin with")
     return checkpoint.read(paths[-1])
-
-
-def _arrays(found: Checkpoint) -> dict[str, np.ndarray]:
-    arrays = {f"model {name}": array for name, array in found.model_state.items()}
-    arrays |= {f"optimizer {name}": array for name, array in found.optimizer_state.items()}
-    return {**arrays, "root key": found.rng_state}

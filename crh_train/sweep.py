@@ -3,9 +3,16 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 SUMMARISED = ("loss", "mse", "psnr", "nmse", "ssim", "accuracy", "f1")
+
+
+class Spread(NamedTuple):
+    """Of one metric over seeds."""
+
+    mean: float
+    sd: float | None  # sample standard deviation; None of a single seed
 
 
 def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -24,20 +31,20 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "config_hash": key[0],
             "seeds": [member["seed"] for member in members],
             "metrics": {
-                name: _spread(values)
+                name: spread(values)._asdict()
                 for name in SUMMARISED
-                if all(map(math.isfinite, values := [_number(member["validation"][name]) for member in members]))
+                if all(map(math.isfinite, values := [number(member["validation"][name]) for member in members]))
             },
         }
         for key, members in groups.items()
     ]
 
 
-def _number(value: float | str | None) -> float:
+def number(value: float | str | None) -> float:
     """Reports write a non-finite number as text, and null where a metric does not apply."""
     return math.nan if value is None else float(value)
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "sd": deviation}
+def spread(values: Sequence[float]) -> Spread:
+    """The order of the values changes no bit: sums are exact before they are rounded."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -26,7 +26,22 @@ TINY = ("conf=mri_step", *SMALL, "engine.epochs=3", "model.channels=4", "model.l
 """The run that most tests share: six steps an epoch."""
 EPOCHS, STEPS_PER_EPOCH = 3, 6
 
-COMMANDS = ("run", "replay", "verify", "sign", "resume", "list", "show", "watch", "export", "data", "gc", "doctor")
+COMMANDS = (
+    "run",
+    "replay",
+    "verify",
+    "sign",
+    "resume",
+    "list",
+    "show",
+    "diff",
+    "compare",
+    "watch",
+    "export",
+    "data",
+    "gc",
+    "doctor",
+)
 
 LIMIT = 300  # seconds after which a process hangs
 

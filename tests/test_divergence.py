@@ -5,7 +5,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crh_train.divergence import Difference, differing_arrays, first_difference, ulp_distance
+from crh_train.divergence import (
+    ArrayDifference,
+    Difference,
+    array_difference,
+    differences,
+    differing_arrays,
+    first_difference,
+    ulp_distance,
+)
 
 
 def pattern_of(value: float) -> int:
@@ -170,3 +178,38 @@ def test_arrays_of_one_side_only_and_of_another_kind_are_named_in_sorted_order()
 def test_arrays_of_every_width_are_compared_bit_by_bit(dtype: type) -> None:
     one, other = np.zeros(3, dtype), np.array([0, 1, 0], dtype)
     assert differing_arrays({"a": one}, {"a": other}) == ["'a': 1 of 3 elements differ"]
+
+
+# --- two arrays ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 5), st.integers(0, 31))
+def test_the_first_element_of_which_a_bit_differs_is_named(element: int, bit: int) -> None:
+    changed = WEIGHTS.copy()
+    changed.reshape(-1).view(np.uint32)[element:] ^= np.uint32(1 << bit)
+    found = array_difference("w", WEIGHTS, changed)
+    assert found is not None
+    assert (found.element, found.differing, found.elements) == (divmod(element, 3), 6 - element, 6)
+    assert (found.value_a, found.value_b) == (str(WEIGHTS[found.element]), str(changed[found.element]))
+    assert array_difference("w", changed, changed.copy()) is None
+
+
+def test_distances_are_of_finite_numbers_alone() -> None:
+    a, b = np.float32([np.nan, 1, 2]), np.float32([0, np.nextafter(np.float32(1), np.float32(2)), 2])
+    assert array_difference("w", a, b) == ArrayDifference(
+        "w", "float32[3]", "float32[3]", 3, 2, (0,), "nan", "0.0", None, 1
+    )
+    assert array_difference("w", a[:1], b[:1]) == ArrayDifference(
+        "w", "float32[1]", "float32[1]", 1, 1, (0,), "nan", "0.0", None, None
+    )
+
+
+def test_an_array_that_one_side_lacks_or_has_otherwise() -> None:
+    assert array_difference("w", None, WEIGHTS) == ArrayDifference("w", None, "float32[2, 3]")
+    assert array_difference("w", WEIGHTS, WEIGHTS.T) == ArrayDifference("w", "float32[2, 3]", "float32[3, 2]")
+    assert array_difference("w", None, None) is None
+
+
+def test_every_field_that_differs_is_listed_in_the_chronicles_order() -> None:
+    found = differences(9, LINE, {**LINE, "lr": np.float32(1), "loss": np.float32(1), "timestamp": 3.0})
+    assert [each.field for each in found] == ["loss", "lr"]

@@ -9,7 +9,9 @@ import sys
 
 import typer
 
+from crh_train.cli.compare import compare
 from crh_train.cli.data import data
+from crh_train.cli.diff import diff
 from crh_train.cli.doctor import doctor
 from crh_train.cli.export import export
 from crh_train.cli.gc import gc
@@ -40,6 +42,8 @@ app.command("show", epilog=EXIT_CODES)(show)
 app.command("watch", epilog=EXIT_CODES)(watch)
 app.command("export", epilog=EXIT_CODES)(export)
 app.add_typer(data, name="data")
+app.command("diff", epilog=EXIT_CODES)(diff)
+app.command("compare", epilog=EXIT_CODES)(compare)
 app.command("gc", epilog=EXIT_CODES)(gc)
 app.command("doctor", epilog=EXIT_CODES)(doctor)
 

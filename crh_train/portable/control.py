@@ -1,6 +1,6 @@
 """Control flow and calls: the rules that walk into a program's parts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,10 +32,7 @@ def scan(
     **params: Any,
 ) -> list[Array]:
     """`lax.scan`, in order. `linear` and `_split_transpose` (of the rest) concern differentiation."""
-    if "ft_in" in params:  # jax 0.12 on
-        num_consts, num_carry, _ = map(len, params["ft_in"].unpack())
-    else:
-        num_consts, num_carry = params["num_consts"], params["num_carry"]
+    num_consts, num_carry = scan_counts(params)
     constants, start, rows = (
         operands[:num_consts],
         operands[num_consts : num_consts + num_carry],
@@ -48,6 +45,14 @@ def scan(
 
     last, stacked = lax.scan(body, list(start), list(rows), length=length, reverse=reverse, unroll=unroll)
     return [*last, *stacked]
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of the operands of a `lax.scan` are constants, and how many after them are carried on."""
+    if "ft_in" in params:  # jax 0.12 on
+        constants, carried, _ = map(len, params["ft_in"].unpack())
+        return constants, carried
+    return params["num_consts"], params["num_carry"]
 
 
 def while_loop(

@@ -318,3 +318,12 @@ RULES: Mapping[str, Rule] = {
     "shard_map": of_arrays(Kind.CONTROL, control.shard_map),
     "while": of_arrays(Kind.CONTROL, control.while_loop),
 }
+
+
+def called_program(equation: core.JaxprEqn) -> tuple[core.Jaxpr, Sequence[Any]] | None:
+    """The part of the program that `equation` stands for, and its constants; None where it is an operation itself."""
+    name, no_scope = equation.primitive.name, None
+    if name not in RULES or RULES[name].kind is not Kind.CALL:
+        return None
+    found: tuple[core.Jaxpr, Sequence[Any]] = RULES[name].apply(no_scope, equation, ())  # type: ignore[arg-type]
+    return found
