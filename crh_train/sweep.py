@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-SUMMARISED = ("loss", "mse", "psnr", "nmse", "ssim", "accuracy", "f1")
+SUMMARISED = ("loss", "mse", "psnr", "nmse", "ssim", "dice", "hd95", "accuracy", "f1", "auc", "ece")
 
 
 class Spread(NamedTuple):

@@ -28,7 +28,7 @@ from crh_train.run_store import RunFolder
         (["conf=mri_step", "engine.seed=0,1"], "'engine.seed=0,1' gives several values; add -m to run each of them"),
         (["conf=mri_step", "model.activation=relo"], "did you mean 'relu'?"),
         (["conf=mri_step", "mri_cosine"], "mri_cosine"),
-        (["engine.epochs=3"], "give exactly one conf=NAME, one of: chromatic, mri_cosine, "),
+        (["engine.epochs=3"], "give exactly one conf=NAME, one of: chromatic, fastmri_unet, mri_cosine, "),
         (["conf=mri_step", "data=nifti"], "add runtime.data_root=FOLDER"),
     ],
 )

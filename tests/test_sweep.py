@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from crh_train.sweep import SUMMARISED, summarise
-from crh_train.validator import CONVENTIONS
+from crh_train.validator.conventions import CONVENTIONS
 
 
 def result(seed: int, config: str = "c1", data: str = "d1", **metrics: Any) -> dict[str, Any]:
