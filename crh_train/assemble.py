@@ -14,6 +14,7 @@ from crh_train import (
     SEMANTICS_VERSION,
     archive,
     chromatic,
+    learning_rate_factor,
     loss_functions,
     metrics,
     optimizer,
@@ -110,6 +111,8 @@ def make_parts(config: RunConfig, steps_per_epoch: int, samples: Layout) -> Step
     tokens: Tokenizer = factory("tokenizer", config.tokenizer.name)(config.tokenizer, goal.channels)
     _check_fit(config, goal)
     schedule = _scheduler(config).schedule(steps_per_epoch)
+    rule: optimizer.Optimizer = factory("optimizer", config.optimizer.name)(config.optimizer)
+    acts = config.diagnostics.act
     chromatic_output = config.tokenizer.name == "chromatic" and not goal.classes
     return StepParts(
         augment=factory("augmentation", config.augmentation.name)(config.augmentation, config.data.shape),
@@ -120,7 +123,7 @@ def make_parts(config: RunConfig, steps_per_epoch: int, samples: Layout) -> Step
         ),
         loss=factory("loss", config.loss.name)(config.loss),
         coherence=_chromatic_coherence if chromatic_output else _cosine_coherence(goal.classes),
-        optimizer=factory("optimizer", config.optimizer.name)(config.optimizer).transform(schedule),
+        optimizer=learning_rate_factor.adjustable(rule.transform, schedule) if acts else rule.transform(schedule),
         learning_rate=schedule,
     )
 
@@ -135,6 +138,8 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
     parts = make_parts(config, steps_per_epoch, layout(config, source))
     init = make_init(parts)
     train_step = make_train_step(parts, config.engine.micro_batches)
+    if config.diagnostics.act:
+        train_step = learning_rate_factor.reporting(train_step)
     prepare = preparation.make(config.data, source.classes)
     start = jax.eval_shape(init, root_key(0))
 

@@ -360,6 +360,16 @@ class RuntimeConfig:
     compilation_cache: bool  # compiled code is kept in the user's cache folder and used again; false: all is compiled
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiagnosticsConfig:
+    """What a run does about its continuity diagnoses. Part of its identity only where it acts."""
+
+    act: bool  # stop where training diverges, lower the learning rate where it degrades or oscillates; else advise
+    patience: int = _at_least(1)  # ends of epochs, one after another, that must ask for a lower learning rate
+    factor: float = _between(0.0, 1.0)  # multiplies the learning rate
+    minimum_factor: float = _between(0.0, 1.0)  # of the schedule's learning rate, that all changes together leave
+
+
 PARTS: Mapping[str, Mapping[str, type]] = {
     "data": {
         "mni152": Mni152Config,
@@ -396,7 +406,7 @@ PARTS: Mapping[str, Mapping[str, type]] = {
 }
 """Each group of `conf/` and the schema of each of its built-in choices."""
 
-SECTIONS: Mapping[str, type] = {"engine": EngineConfig, "runtime": RuntimeConfig}
+SECTIONS: Mapping[str, type] = {"engine": EngineConfig, "diagnostics": DiagnosticsConfig, "runtime": RuntimeConfig}
 """The parts of a configuration that are no choice."""
 
 
@@ -414,6 +424,7 @@ class RunConfig:
     scheduler: Any
     determinism: Any
     engine: EngineConfig
+    diagnostics: DiagnosticsConfig
     runtime: RuntimeConfig
 
 
@@ -460,7 +471,7 @@ def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:
 
 
 def semantic(config: RunConfig) -> dict[str, Any]:
-    """What of a configuration decides the bits, as JSON: all but `runtime` and the seed.
+    """What of a configuration decides the bits, as JSON: all but `runtime`, the seed, and diagnostics that only advise.
 
     The seed stands beside the configuration hash in a run's identity, so that runs of one configuration over
     several seeds share that hash.
@@ -468,4 +479,6 @@ def semantic(config: RunConfig) -> dict[str, Any]:
     document = dataclasses.asdict(config)
     del document["runtime"]
     del document["engine"]["seed"]
+    if not config.diagnostics.act:
+        del document["diagnostics"]
     return document

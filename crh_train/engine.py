@@ -123,7 +123,8 @@ def train(
 
     `load(step)` gives the batch of the step that follows `step` done ones. A step's numbers are read only after the
     next one is dispatched, so that the device never waits for the host; at a boundary everything is read before it,
-    so hooks see all records of the steps that the state contains. `stopping` is asked after each step.
+    so hooks see all records of the steps that the state contains. `stopping` is asked after each step, and at the end
+    of an epoch only once its numbers were read, so that they can decide it.
     """
     waiting: tuple[int, StepMetrics] | None = None
     for done in range(span.first, span.last):
@@ -133,9 +134,13 @@ def train(
         if waiting is not None:
             _deliver(waiting, span, hooks)
         waiting = (done + 1, step_metrics)
-        last = done + 1 == span.last or stopping()
-        if last or (done + 1) % span.steps_per_epoch == 0 or done + 1 in span.boundaries:
+        boundary = (done + 1) % span.steps_per_epoch == 0 or done + 1 in span.boundaries
+        if boundary:
             _deliver(waiting, span, hooks)
+        last = done + 1 == span.last or stopping()
+        if last and not boundary:
+            _deliver(waiting, span, hooks)
+        if last or boundary:
             waiting = None
             for hook in hooks:
                 hook.at_boundary(done + 1, state, last)

@@ -3,13 +3,16 @@
 from crh_train import checkpoint, distribution, hooks
 from crh_train.checkpoint import Checkpoint
 from crh_train.config import RunConfig
+from crh_train.continuity_log import ContinuityHook
+from crh_train.diagnostics.continuity import Continuity
+from crh_train.diagnostics.continuity import follow as continuity_of
 from crh_train.engine import Span, train
 from crh_train.errors import UsageError
 from crh_train.process_group import Group
 from crh_train.run_store import RunFolder
 from crh_train.session import open_config, program_of
 from crh_train.stop_signals import asked_to_stop
-from crh_train.training import build, first_state, open_recorded
+from crh_train.training import acting, build, first_state, open_recorded
 
 
 def follow(config: RunConfig, group: Group, folder: RunFolder | None, source: bool = False) -> Span | None:
@@ -35,13 +38,23 @@ def follow(config: RunConfig, group: Group, folder: RunFolder | None, source: bo
             "versions for all processes"
         )
     start = None if folder is None or told["checkpoint"] is None else _checkpoint(folder, told["checkpoint"])
-    span = Span(0 if start is None else start.step, told["last_step"], program.steps_per_epoch)
+    policy, first = config.diagnostics, 0 if start is None else start.step
+    before = [] if folder is None or start is None else folder.chronicle()[:first]
+    continuity, _ = continuity_of(Continuity(program.steps_per_epoch, policy), before)
+    diagnosis = ContinuityHook(continuity, lambda entry: None)
+    span = Span(first, first if diagnosis.stopped else told["last_step"], program.steps_per_epoch)
     state = first_state(program, start)
     agreed = distribution.agreement(config.runtime)
     with asked_to_stop() as signalled:
-        guard = hooks.NanGuard(program.leaf_names)
-        train(program.train_step, state, program.load, span, [guard], lambda: agreed(signalled()))
-    return span
+        _, done = train(
+            acting(program, policy, diagnosis),
+            state,
+            program.load,
+            span,
+            [hooks.NanGuard(program.leaf_names), diagnosis],
+            lambda: agreed(signalled()) or diagnosis.stopped,
+        )
+    return span._replace(last=done)
 
 
 def _checkpoint(folder: RunFolder, wanted: str) -> Checkpoint:

@@ -117,6 +117,12 @@ def replay(
             f"the replay of run {folder.name} was stopped; {comparison.steps} of its steps were compared and are the "
             "same. The run itself was not touched: replay it again"
         ) from error
+    difference = comparison.difference
+    if not comparison.differs and comparison.steps < segment.last - segment.first:
+        end = segment.first + comparison.steps
+        difference = Difference(
+            end + 1, "step", str(end + 1), f"none: the diagnosis stops the run after step {end}", None
+        )
     return ReplayReport(
         run_hash=folder.run_hash,
         first_step=segment.first,
@@ -124,12 +130,12 @@ def replay(
         steps_compared=comparison.steps,
         checkpoints_compared=comparison.checkpoints,
         segments=1,
-        identical=not comparison.differs,
+        identical=not comparison.differs and difference is None,
         program="source" if source else "archived",
         program_differs=differs,
         promised=all(kept for kept, _ in found),
         promise=next((sentence for kept, sentence in found if not kept), found[-1][1]),
-        difference=comparison.difference,
+        difference=difference,
         arrays=comparison.arrays,
         final_state=comparison.final_state,
     )

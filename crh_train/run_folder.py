@@ -9,6 +9,7 @@ in `recovery.py`. Knows nothing of training or of JAX.
       program.json      canonical JSON; its SHA-256 stands in each session, as "program"
       program/          what the steps ran, one file a function (archive.py); their SHA-256 stand in program.json
       chronicle.jsonl, chronicle.chain, chronicle.sums    (chronicle.py); chronicle.tail: what recovery set aside
+      continuity.jsonl  (diagnostics/continuity.py); derived from the chronicle, written anew by each session
       checkpoints/      (checkpoint.py); `….chk.damaged`: what recovery set aside
       removed.json      {"removed": [file names of checkpoints], "sha256": of that list's canonical JSON}, where
                         `runtime.keep` or `crh-train gc` removed some

@@ -1,10 +1,12 @@
 """The configuration of a run on disk. No JAX: what it says about threads and devices is needed before JAX starts."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from crh_train import SEMANTICS_VERSION, __version__
 from crh_train.compose import override_runtime, parse
 from crh_train.config import RunConfig
+from crh_train.diagnostics.policy import ADVICE_ONLY
 from crh_train.errors import UsageError
 from crh_train.run_store import RunFolder
 
@@ -22,6 +24,7 @@ def stored_config(folder: RunFolder, overrides: Sequence[str]) -> RunConfig:
     recorded = {**before, **session["runtime"], "threads": session["fingerprint"]["threads"], **alone}
     return parse(
         {
+            "diagnostics": dataclasses.asdict(ADVICE_ONLY),  # a run that does not act has no such section
             **document,
             "engine": {**document["engine"], "seed": run["seed"]},
             "runtime": override_runtime(recorded, overrides),

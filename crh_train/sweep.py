@@ -33,7 +33,8 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "metrics": {
                 name: spread(values)._asdict()
                 for name in SUMMARISED
-                if all(map(math.isfinite, values := [number(member["validation"][name]) for member in members]))
+                if all(name in member["validation"] for member in members)  # an older run has fewer
+                and all(map(math.isfinite, values := [number(member["validation"][name]) for member in members]))
             },
         }
         for key, members in groups.items()

@@ -12,18 +12,20 @@ import jax
 import numpy as np
 from jax import Array
 
-from crh_train import __version__, archive, distribution, environment, hooks, promises
+from crh_train import __version__, archive, distribution, environment, hooks, learning_rate_factor, promises
 from crh_train.archive import Functions
 from crh_train.batches import check_batch, make_loader
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import genesis
 from crh_train.chronicle_writer import ChronicleWriter
-from crh_train.config import RunConfig
+from crh_train.config import DiagnosticsConfig, RunConfig
+from crh_train.continuity_log import ContinuityFile, ContinuityHook
 from crh_train.data import dataset
 from crh_train.data.manifest import build as build_manifest
 from crh_train.data.manifest import changed_files
 from crh_train.data.sources import open_source
 from crh_train.data.volume import Source
+from crh_train.diagnostics.continuity import Continuity, follow
 from crh_train.digest import digest_json
 from crh_train.engine import Span, TrainStep
 from crh_train.engine import train as train_steps
@@ -145,9 +147,9 @@ def advance(
     watch: Watch | None = None,
     group: Group = ALONE,
 ) -> TrainState:
-    """Train in `folder` from `checkpoint` (None: from the start) until `last_step` steps are done, writing chronicle
-    and checkpoints; the hook of `watch` comes after the guard and before anything is written. The other processes of
-    `group` are told to do the same steps.
+    """Train in `folder` from `checkpoint` (None: from the start) until `last_step` steps are done, writing chronicle,
+    checkpoints and diagnoses; the hook of `watch` comes after the guard and before anything is written. The other
+    processes of `group` are told to do the same steps. A run that acts on its diagnoses may stop before `last_step`.
 
     Raises `Interrupted`, after saving, where a signal asked for a stop.
     """
@@ -161,9 +163,13 @@ def advance(
     state = first_state(program, checkpoint)
     agreed = distribution.agreement(runtime)
     offset = genesis(folder.run_hash) if checkpoint is None else checkpoint.chronicle_offset
+    before = folder.chronicle() if first else []
+    policy = opened.config.diagnostics
+    continuity, entries = follow(Continuity(program.steps_per_epoch, policy), before)
     with hooks.progress_display(runtime.progress) as display, asked_to_stop() as signalled:
         bar = hooks.ProgressBar(display, first, last_step, folder.name, runtime.progress)
         with (
+            ContinuityFile(folder.path, b"".join(entry.line() for entry in entries)) as diagnoses,
             ChronicleWriter(folder.path, offset) as writer,
             BackgroundSaver(
                 folder,
@@ -175,23 +181,37 @@ def advance(
                 saved=bar.saved,
             ) as saver,
         ):
+            diagnosis = ContinuityHook(continuity, diagnoses.add)
             listed: list[Hook] = [
                 hooks.NanGuard(program.leaf_names),
                 watch.hook,
-                hooks.Chronicle(writer, folder.chronicle()[-1].timestamp if first else 0.0),
+                hooks.Chronicle(writer, before[-1].timestamp if before else 0.0),
+                diagnosis,
                 bar,
                 saver,
                 hooks.Checkpoints(saver.save, watch.due),
             ]
-            span = Span(first, last_step, program.steps_per_epoch, watch.boundaries)
+            span = Span(first, first if diagnosis.stopped else last_step, program.steps_per_epoch, watch.boundaries)
             state, done = train_steps(
-                program.train_step, state, program.load, span, listed, lambda: agreed(signalled() or watch.stopping())
+                acting(program, policy, diagnosis),
+                state,
+                program.load,
+                span,
+                listed,
+                lambda: agreed(signalled() or watch.stopping()) or diagnosis.stopped,
             )
-    if done < last_step and not watch.stopping():
+    if done < last_step and not (watch.stopping() or diagnosis.stopped):
         raise Interrupted(
             f"stopped after step {done} of {last_step}, which is saved; go on: crh-train resume {folder.argument}"
         )
     return state
+
+
+def acting(program: Program, policy: DiagnosticsConfig, diagnosis: ContinuityHook) -> TrainStep:
+    """The step of `program`; where the run acts, at the learning rate that `diagnosis` leaves it."""
+    if not policy.act:
+        return program.train_step
+    return learning_rate_factor.following(program.train_step, lambda: diagnosis.learning_rate_factor, program.place)
 
 
 def first_state(program: Program, checkpoint: Checkpoint | None) -> TrainState:

@@ -17,6 +17,8 @@ from crh_train.checkpoint_file import check
 from crh_train.checkpoint_header import CheckpointName, parse_name
 from crh_train.chronicle import CHAIN_NAME, LINES_NAME, SUMS_NAME, TAIL_NAME, genesis
 from crh_train.chronicle_audit import ChronicleAudit, audit
+from crh_train.continuity_findings import Rederived
+from crh_train.diagnostics.continuity import CONTINUITY_NAME
 from crh_train.document_findings import STRANGER, document_findings, program_findings, report_findings
 from crh_train.errors import CorruptChronicle, CorruptRun, InputError
 from crh_train.filesystem import TEMPORARY_PREFIX
@@ -29,7 +31,18 @@ from crh_train.signing_key import PublicKey
 
 _KNOWN = {
     *("run.json", "config.json", "manifest.json", "environment.json", "program.json", REMOVED_NAME),
-    *(LINES_NAME, CHAIN_NAME, SUMS_NAME, TAIL_NAME, "checkpoints", "program", "reports", SIGNATURES_NAME, ".lock"),
+    *(
+        LINES_NAME,
+        CHAIN_NAME,
+        SUMS_NAME,
+        TAIL_NAME,
+        CONTINUITY_NAME,
+        "checkpoints",
+        "program",
+        "reports",
+        SIGNATURES_NAME,
+        ".lock",
+    ),
 }
 
 
@@ -104,12 +117,15 @@ def verify_run(folder: RunFolder, keys: Sequence[PublicKey] = ()) -> Verificatio
     except CorruptRun as error:
         findings += damaged("checkpoints", [str(error)])
     # After the checkpoints are listed: what a running process adds meanwhile can only be more lines.
-    audited = None if run_hash is None else _audited(folder, run_hash)
+    rederived = Rederived(folder) if run_hash is not None else None
+    audited = None if rederived is None or run_hash is None else _audited(folder, run_hash, rederived)
     if audited is not None:
         findings += chronicle_findings(audited, stored, status)
         removed = [] if any(finding.place == REMOVED_NAME for finding in findings) else folder.removed()
         checked, good = checkpoint_findings(folder, stored, removed, audited, status)
         findings += checked
+        if rederived is not None and audited.problem is None:
+            findings += rederived.findings(status)
     reports, reports_checked = report_findings(folder, status)
     signatures, signed_by = signature_findings(folder, files.regular, keys)
     return Verification(
@@ -128,10 +144,10 @@ def verify_run(folder: RunFolder, keys: Sequence[PublicKey] = ()) -> Verificatio
     )
 
 
-def _audited(folder: RunFolder, run_hash: str) -> ChronicleAudit:
+def _audited(folder: RunFolder, run_hash: str, rederived: Rederived) -> ChronicleAudit:
     """What of the chronicle holds together: no line, where one of its files cannot be read."""
     try:
-        return audit(folder.path, run_hash)
+        return audit(folder.path, run_hash, rederived.visit)
     except CorruptChronicle as error:
         start = genesis(run_hash)
         problem = str(error).removeprefix(f"{folder.path}{os.sep}")

@@ -36,6 +36,7 @@ COMMANDS = (
     "show",
     "diff",
     "compare",
+    "diagnose",
     "watch",
     "export",
     "data",

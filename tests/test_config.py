@@ -81,7 +81,20 @@ def test_the_semantic_part_reads_back_as_the_configuration() -> None:
     config = configured()
     document = semantic(config)
     engine = {**document["engine"], "seed": config.engine.seed}
-    assert parse({**document, "engine": engine, "runtime": dataclasses.asdict(config.runtime)}) == config
+    outside = {name: dataclasses.asdict(getattr(config, name)) for name in ("diagnostics", "runtime")}
+    assert parse({**document, "engine": engine, **outside}) == config
+
+
+def test_diagnostics_are_part_of_a_run_that_acts_on_them_and_of_no_other() -> None:
+    config = configured()
+    patient = dataclasses.replace(config.diagnostics, patience=config.diagnostics.patience + 1)
+    assert "diagnostics" not in semantic(config)
+    assert config_hash(dataclasses.replace(config, diagnostics=patient)) == config_hash(config)
+    acts = [
+        dataclasses.replace(config, diagnostics=dataclasses.replace(each, act=True))
+        for each in (config.diagnostics, patient)
+    ]
+    assert len({config_hash(each) for each in [config, *acts]}) == 3
 
 
 # --- schema and conf/ ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from training_samples import configured
 
 from crh_train import SEMANTICS_VERSION
 from crh_train.config import RunConfig, semantic
+from crh_train.diagnostics.policy import ADVICE_ONLY
 from crh_train.digest import digest_json
 from crh_train.errors import ConfigError, UsageError
 from crh_train.run_store import RunFolder, RunStore
@@ -28,8 +29,8 @@ def session(threads: int, **runtime: Any) -> dict[str, Any]:
     return {**SESSION, "runtime": asked, "fingerprint": {"threads": threads}, "version": "0.0.9"}
 
 
-def stored(root: Path, semantics: int = SEMANTICS_VERSION) -> RunFolder:
-    document = {"config": semantic(made()), "optimizer": {}, "scheduler": {}}
+def stored(root: Path, semantics: int = SEMANTICS_VERSION, config: RunConfig | None = None) -> RunFolder:
+    document = {"config": semantic(made() if config is None else config), "optimizer": {}, "scheduler": {}}
     run = {
         "config_hash": digest_json(document),
         "dataset_state": digest_json(MANIFEST),
@@ -44,6 +45,12 @@ def test_a_stored_configuration_is_the_one_that_ran_with_its_number_of_threads(t
     assert semantic(found) == semantic(made())
     assert found.engine.seed == 41
     assert found.runtime == dataclasses.replace(made().runtime, threads=6)
+
+
+def test_diagnostics_are_those_of_a_run_that_acts_and_else_do_nothing(tmp_path: Path) -> None:
+    acting = dataclasses.replace(made(), diagnostics=dataclasses.replace(made().diagnostics, act=True, factor=1.0))
+    assert stored_config(stored(tmp_path / "acts", config=acting), []).diagnostics == acting.diagnostics
+    assert stored_config(stored(tmp_path / "advises"), []).diagnostics == ADVICE_ONLY
 
 
 def test_where_and_how_it_runs_can_be_changed_and_nothing_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from crh_train.cli.compare import compare
 from crh_train.cli.data import data
+from crh_train.cli.diagnose import diagnose
 from crh_train.cli.diff import diff
 from crh_train.cli.doctor import doctor
 from crh_train.cli.export import export
@@ -44,6 +45,7 @@ app.command("export", epilog=EXIT_CODES)(export)
 app.add_typer(data, name="data")
 app.command("diff", epilog=EXIT_CODES)(diff)
 app.command("compare", epilog=EXIT_CODES)(compare)
+app.command("diagnose", epilog=EXIT_CODES)(diagnose)
 app.command("gc", epilog=EXIT_CODES)(gc)
 app.command("doctor", epilog=EXIT_CODES)(doctor)
 

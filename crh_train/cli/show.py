@@ -1,5 +1,6 @@
 """`crh-train show`: one run, with its identity, its result and what to do with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,12 @@ def next_step(folder: "RunFolder") -> str:
     return f"crh-train {commands[folder.status]} {folder.argument}"
 
 
+def _stop(document: Mapping[str, Any]) -> str:
+    """Of a run that acts on its diagnoses, that they ended it."""
+    early = document["status"] == "finished" and document["epochs"] < document["config"]["engine"]["epochs"]
+    return ", stopped by its diagnosis" if early and "diagnostics" in document["config"] else ""
+
+
 def print_run(folder: "RunFolder") -> None:
     """The run for a person."""
     from crh_train.run_summary import run_document
@@ -43,7 +50,10 @@ def print_run(folder: "RunFolder") -> None:
         ("configuration", " ".join([document["conf"], *document["overrides"]])),
         ("parts", choices),
         ("seed", str(document["seed"])),
-        ("progress", f"{document['steps']} steps, epoch {document['epochs']} of {config['engine']['epochs']}"),
+        (
+            "progress",
+            f"{document['steps']} steps, epoch {document['epochs']} of {config['engine']['epochs']}{_stop(document)}",
+        ),
         ("last loss", "–" if document["last_loss"] is None else document["last_loss"]),
     ]
     if validation is not None:

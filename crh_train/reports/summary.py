@@ -113,11 +113,21 @@ def _training(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> list[str]
         )
     )
     return [
+        *_stop(inputs, epochs),
         table(("", "loss of the step", "mean loss of the epoch", "learning rate"), rows, numeric=3),
         smallest,
         f"![Loss and gradient norm with moving averages (decay {EMA_DECAY}), learning rate, by step](curves.png)",
         "Every number behind the curves: [training_metrics.json](training_metrics.json), "
         "[validation_metrics.json](validation_metrics.json).",
+    ]
+
+
+def _stop(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> list[str]:
+    """Of a run that acts on its diagnoses, that they ended it."""
+    if "diagnostics" not in inputs.config or len(epochs) >= inputs.config["engine"]["epochs"]:
+        return []
+    return [
+        f"Its diagnosis stopped the run after epoch {len(epochs)} of {inputs.config['engine']['epochs']}: it diverged."
     ]
 
 

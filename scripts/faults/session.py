@@ -19,6 +19,9 @@ from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.checkpoint_header import CheckpointName
 from crh_train.chronicle import genesis
 from crh_train.chronicle_writer import ChronicleWriter
+from crh_train.continuity_log import ContinuityFile, ContinuityHook
+from crh_train.diagnostics.continuity import Continuity, follow
+from crh_train.diagnostics.policy import ADVICE_ONLY
 from crh_train.digest import canonical_json, digest_bytes, digest_json
 from crh_train.recovery import recover
 from crh_train.run_folder import Identity, RunFolder, StoredProgram
@@ -28,7 +31,7 @@ from crh_train.state import HostState
 from crh_train.types import StepRecord
 
 EPOCHS = 4
-STEPS_PER_EPOCH = 3
+STEPS_PER_EPOCH = 9  # so many that there are diagnoses
 LAST_STEP = EPOCHS * STEPS_PER_EPOCH
 LOSSES = (3.0, 1.0, 4.0, 2.0)
 """Of each epoch. The best one is neither the newest nor the first, so that `keep` has to tell them apart."""
@@ -121,7 +124,10 @@ def _session(first_step: int) -> dict[str, Any]:
 
 
 def _complete(folder: RunFolder, found: Checkpoint | None, way: Way, tell: Tell) -> None:
+    before = [] if found is None else folder.chronicle()
+    continuity, entries = follow(Continuity(STEPS_PER_EPOCH, ADVICE_ONLY), before)
     with (
+        ContinuityFile(folder.path, b"".join(entry.line() for entry in entries)) as diagnoses,
         ChronicleWriter(folder.path, genesis(folder.run_hash) if found is None else found.chronicle_offset) as writer,
         BackgroundSaver(
             folder,
@@ -133,11 +139,13 @@ def _complete(folder: RunFolder, found: Checkpoint | None, way: Way, tell: Tell)
             saved=tell,
         ) as saver,
     ):
+        diagnosis = ContinuityHook(continuity, diagnoses.add)
         state = _first_state() if found is None else _state_of(found)
         for step in range(state.step + 1, LAST_STEP + 1):
             state = _next_state(state)
             line = record(state)
             writer.append(line, timestamp(step))
+            diagnosis.after_step(line)
             saver.after_step(line)
             if step % STEPS_PER_EPOCH == 0:
                 saver.save(state)
@@ -184,14 +192,14 @@ def record(state: HostState) -> StepRecord:
         loss=np.float32(LOSSES[epoch]) + np.float32(mixed) / np.float32(4096),
         coherence=np.float32(0.5),
         lr=np.float32(3e-4),
-        grad_norm=np.float32("inf"),
+        grad_norm=np.float32(2),
         leaf_grad_norms=np.zeros(1, np.float32),
     )
 
 
 def timestamp(step: int) -> float:
-    """Seconds. One a step: a line waits for the next one, and is then handed to the system before the epoch ends."""
-    return float(step)
+    """Seconds. Four a second: lines wait for others, and are then handed to the system before the epoch ends."""
+    return step / 4
 
 
 # --- surroundings --------------------------------------------------------------------------------------------------
