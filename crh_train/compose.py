@@ -49,6 +49,14 @@ def choices(folders: Sequence[Path], group: str = "") -> list[str]:
     return [name for name in stems(folders, group) if name != "base"]
 
 
+def one_conf(arguments: Sequence[str], folders: Sequence[Path]) -> tuple[str, list[str]]:
+    """The NAME of the one `conf=NAME` in `arguments`, and the other words. Raises `ConfigError`."""
+    names = [argument.removeprefix("conf=") for argument in arguments if argument.startswith("conf=")]
+    if len(names) != 1:
+        raise ConfigError(f"give exactly one conf=NAME, one of: {', '.join(choices(folders))}")
+    return names[0], [argument for argument in arguments if not argument.startswith("conf=")]
+
+
 def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> RunConfig:
     """The configuration `conf/<name>.yaml` with `overrides`, typed and checked.
 

@@ -17,6 +17,7 @@
     │   ├── CorruptCheckpoint
     │   ├── CorruptChronicle
     │   ├── CorruptRun                    a run's other files (config, manifest, environment, reports)
+    │   ├── CorruptLedger                 the ledger of a sweep
     │   └── KeyRefused                    a file does not hold the key that was asked for
     ├── StorageFailed                 3   the disk refused a write: full, read-only, failing
     ├── Interrupted                 130   stopped by a signal after a finished step
@@ -101,6 +102,10 @@ class CorruptChronicle(InputError):
 
 
 class CorruptRun(InputError):
+    pass
+
+
+class CorruptLedger(InputError):
     pass
 
 

@@ -277,7 +277,7 @@ class RunFolder:
 
     def lock(self) -> AbstractContextManager[None]:
         """Be the only writer. Raises `RunBusy` naming the process that is."""
-        return run_lock.locked(self.path / ".lock", self.name)
+        return run_lock.locked(self.path / ".lock", f"run {self.name}")
 
     def save_checkpoint(self, state: Checkpoint) -> StoredCheckpoint:
         """Publish a checkpoint, as `checkpoint.write`. The chronicle MUST have been synced up to its offset."""

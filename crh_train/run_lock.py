@@ -1,5 +1,5 @@
-"""Who may write to a run: the one process that holds its lock file with flock. The lock ends with the process, however
-that ends, and the file is never removed: a new one would be another lock.
+"""Who may write to a run or drive a sweep: the one process that holds its lock file with flock. The lock ends with the
+process, however that ends, and the file is never removed: a new one would be another lock.
 """
 
 import contextlib
@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from crh_train import filesystem
@@ -20,15 +20,15 @@ _HOLDER_BYTES = 300
 
 
 @contextlib.contextmanager
-def locked(path: Path, run: str) -> Iterator[None]:
-    """Hold the lock file `path`, made if it is not there. Raises `RunBusy` naming the process that holds it."""
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` of `what`, made if it is not there. Raises `RunBusy` naming the one that holds it."""
     descriptor = filesystem.open_lock(path)
     try:
         for attempt in range(_TRIES):
             if _try_flock(descriptor, fcntl.LOCK_EX):
                 break
             if attempt == _TRIES - 1:
-                raise RunBusy(f"run {run}: process {_holder(descriptor)} is writing to it; wait for its end or stop it")
+                raise RunBusy(f"{what}: process {_holder(descriptor)} is writing to it; wait for its end or stop it")
             time.sleep(_PAUSE)
         filesystem.rewrite_lock(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), path)
         yield
@@ -52,6 +52,28 @@ def holder(path: Path) -> str:
 
 def _holder(descriptor: int) -> str:
     return os.pread(descriptor, _HOLDER_BYTES, 0).decode("utf-8", "replace").strip() or "unknown"
+
+
+@contextlib.contextmanager
+def shared(path: Path) -> Iterator[int]:
+    """Hold the lock file `path` together with others, and with each process that inherits the descriptor given."""
+    descriptor = filesystem.open_lock(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def wait_for_all(path: Path, waiting: Callable[[], None]) -> None:
+    """Return once no process holds the lock file `path`, having called `waiting` where one does now."""
+    descriptor = filesystem.open_lock(path)
+    try:
+        if not _try_flock(descriptor, fcntl.LOCK_EX):
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
 
 
 def _try_flock(descriptor: int, kind: int) -> bool:

@@ -15,6 +15,24 @@ def heeded() -> list[signal.Signals]:
 
 
 @contextlib.contextmanager
+def counted() -> Iterator[Callable[[], int]]:
+    """Within it signals do nothing but count; the function that it gives says how many came."""
+    came: list[int] = []
+
+    def count(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.getsignal(number) for number in heeded()}
+    for number in before:
+        signal.signal(number, count)
+    try:
+        yield lambda: len(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Within it the first signal only asks for a stop; the function that it gives says whether one came. A second one
     does what it did outside."""

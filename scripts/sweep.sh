@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A sweep over seeds from the shell: trains each, then prints mean ± sd of a held-out metric.
-#   scripts/sweep.sh [CONF] [METRIC] [SEED]... [-- KEY=VALUE...]
-# A run that is finished already is not done twice, so an interrupted sweep is started again with the same words.
+#   scripts/sweep.sh [CONF] [METRIC] [SEED]... [-- KEY=VALUE... --jobs N ...]
+# `crh-train run -m` keeps a ledger, so the same words go on where the sweep stopped and do again what failed. Exits as
+# it does.
 set -euo pipefail
 conf=${1:-mri_step}; metric=${2:-psnr}
 shift $(($# < 2 ? $# : 2))
@@ -10,17 +11,20 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do seeds+=("$1"); shift; done
 [ $# -gt 0 ] && shift
 [ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
 
-value() { python3 -c 'import json, sys; print(json.load(sys.stdin)["validation"][sys.argv[1]])' "$metric"; }
-
-values=()
-for seed in "${seeds[@]}"; do
-    found=$(crh-train run "conf=$conf" "engine.seed=$seed" "$@" --json | value)
-    echo "seed $seed: $metric $found"
-    values+=("$found")
-done
-printf '%s\n' "${values[@]}" | awk -v name="$conf $metric" '
-    { n++; sum += $1; squares += $1 * $1 }
-    END {
-        mean = sum / n; sd = n > 1 ? sqrt((squares - n * mean * mean) / (n - 1)) : 0
-        printf "%s over %d seeds: %.4f ± %.4f\n", name, n, mean, sd
-    }'
+code=0
+found=$(crh-train run -m "conf=$conf" "engine.seed=$(IFS=,; echo "${seeds[*]}")" "$@" --json) || code=$?
+python3 -c '
+import json, statistics, sys
+found, metric, groups = json.load(sys.stdin), sys.argv[1], {}
+for run in [found] if "runs" not in found else found["runs"]:
+    if "error" in run:
+        print("failed:", *run.get("overrides", []), run["message"])
+        continue
+    value = float(run["validation"][metric])
+    print("seed {}: {} {}".format(run["seed"], metric, value))
+    groups.setdefault(run["config_hash"], (run["conf"], []))[1].append(value)
+for conf, values in groups.values():
+    sd = statistics.stdev(values) if len(values) > 1 else 0.0
+    print("{} {} over {} seeds: {:.4f} ± {:.4f}".format(conf, metric, len(values), statistics.fmean(values), sd))
+' "$metric" <<<"$found"
+exit "$code"

@@ -204,7 +204,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused_by_all(tmp_path: Path
         ),
         (
             ("runtime.processes=2", "-m"),
-            "-m runs one combination after another on its own; give runtime.processes without -m",
+            "-m runs each combination in one process on its own; give runtime.processes without -m",
         ),
     ],
 )

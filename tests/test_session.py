@@ -122,4 +122,4 @@ def test_a_step_that_comes_out_otherwise_than_it_was_logged_is_told(
 
 def test_a_mistake_leaves_no_run_behind(swept: Made) -> None:
     names = [run["run"] for run in json.loads(swept.said["sweep"].stdout)["runs"] if "error" not in run]
-    assert sorted(path.name for path in (swept.folder / "runs").iterdir()) == sorted(names)
+    assert sorted(path.name for path in (swept.folder / "runs").iterdir()) == sorted([*names, "sweeps"])

@@ -17,7 +17,7 @@ from crh_train.stop_signals import heeded
 
 def run_names(context: typer.Context, incomplete: str) -> list[str]:
     folder = Path(context.params["runs"]) if "runs" in context.params else Path("runs")
-    return sorted(path.name for path in folder.glob(f"{incomplete}*") if path.is_dir())
+    return sorted(path.name for path in folder.glob(f"{incomplete}*") if (path / "run.json").is_file())
 
 
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of the runs.")]

@@ -65,7 +65,7 @@ def replay(
     is named and the exit code is 1. The scratch folder is removed, unless bits differ.
     """
     from crh_train import compilation_cache
-    from crh_train.cli.segment_processes import end_with_parent
+    from crh_train.cli.lifeline import end_with_parent
     from crh_train.environment import configure
     from crh_train.process_group import devices_here
     from crh_train.replay_report import document

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from crh_train.cli.follow import follow
+from crh_train.cli.lifeline import LifelineOption, end_with_parent
 from crh_train.cli.output import HashArgument, JsonOption, RunsOption, RuntimeArguments, command, emit, following
 
 
@@ -15,6 +16,7 @@ def resume(
     overrides: RuntimeArguments = None,
     runs: RunsOption = Path("runs"),
     json_output: JsonOption = False,
+    lifeline: LifelineOption = False,
 ) -> None:
     """Go on with an unfinished run from its newest good checkpoint, to the same bits as if it had not stopped."""
     from crh_train import compilation_cache
@@ -25,6 +27,8 @@ def resume(
     from crh_train.run_summary import run_document
     from crh_train.stored import stored_config
 
+    if lifeline:
+        end_with_parent()
     folder = RunStore(runs).find(run)
     config = stored_config(folder, overrides or [])
     configure(os.environ, config.runtime.threads, devices_here(config.runtime))

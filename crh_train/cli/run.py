@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from crh_train.cli.follow import follow
+from crh_train.cli.lifeline import LifelineOption, end_with_parent
 from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
 
 
@@ -49,36 +50,52 @@ def run(
     sweep: Annotated[
         bool, typer.Option("-m", "--multirun", help="Run every combination of comma-separated values.")
     ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", min=1, metavar="N", help="With -m: so many at a time, each with its share of threads."),
+    ] = 1,
+    launcher: Annotated[
+        str | None,
+        typer.Option("--launcher", metavar="NAME", help="With -m: through this launcher of Hydra's, such as joblib."),
+    ] = None,
+    retry_diverged: Annotated[
+        bool, typer.Option("--retry-diverged", help="With -m: do again what met a non-finite number, too.")
+    ] = False,
     runs: RunsOption = Path("runs"),
     json_output: JsonOption = False,
+    lifeline: LifelineOption = False,
 ) -> None:
     """Train a configuration from the start, with its chronicle, checkpoints and reports.
 
-    A run that is finished already is not done twice. Examples:
+    A run that is finished already is not done twice. With -m a failure does not stop the other combinations, and the
+    same words go on where they stopped and do again what failed. Examples:
 
     crh-train run conf=mri_cosine engine.epochs=3
 
     crh-train run -m conf=mri_step engine.seed=0,1,2
+
+    crh-train run -m conf=mri_step,mri_cosine engine.seed=0,1,2 --jobs 2
+
+    crh-train run -m conf=mri_step engine.seed=0,1,2 --launcher joblib hydra.launcher.n_jobs=2
     """
     from crh_train import compilation_cache
-    from crh_train.compose import choices, compose, expand_sweep, search_path
+    from crh_train.compose import compose, one_conf, search_path
     from crh_train.environment import configure
-    from crh_train.errors import ConfigError
+    from crh_train.errors import UsageError
     from crh_train.process_group import devices_here
 
-    folders = search_path(Path.cwd())
     if sweep:
-        if any(argument.startswith("runtime.processes=") for argument in arguments):
-            raise ConfigError("-m runs one combination after another on its own; give runtime.processes without -m")
-        from crh_train.cli.sweep import run_sweep
+        from crh_train.cli.sweep import Asked, run_sweep
 
-        run_sweep(expand_sweep(arguments), runs, json_output)
+        run_sweep(Asked(arguments, runs, jobs, launcher, retry_diverged), json_output)
         return
-    names = [argument.removeprefix("conf=") for argument in arguments if argument.startswith("conf=")]
-    overrides = [argument for argument in arguments if not argument.startswith("conf=")]
-    if len(names) != 1:
-        raise ConfigError(f"give exactly one conf=NAME, one of: {', '.join(choices(folders))}")
-    config = compose(names[0], overrides, folders)
+    if jobs > 1 or launcher is not None or retry_diverged:
+        raise UsageError("--jobs, --launcher and --retry-diverged are of sweeps; give -m too")
+    if lifeline:
+        end_with_parent()
+    folders = search_path(Path.cwd())
+    name, overrides = one_conf(arguments, folders)
+    config = compose(name, overrides, folders)
     configure(os.environ, config.runtime.threads, devices_here(config.runtime))
     compilation_cache.use(os.environ, config.runtime)
 
@@ -93,7 +110,7 @@ def run(
     from crh_train.run_summary import run_document
 
     with joined(config) as group:
-        outcome = session.run(config, names[0], overrides, RunStore(runs), group)
+        outcome = session.run(config, name, overrides, RunStore(runs), group)
     if json_output:
         emit({**run_document(outcome.folder), "already_finished": outcome.already_finished})
         return

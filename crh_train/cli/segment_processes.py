@@ -11,14 +11,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from crh_train import errors
+from crh_train.cli.lifeline import lifeline
 from crh_train.errors import CrhTrainError, Interrupted, ProcessFailed
 from crh_train.segments import Segment
 
@@ -38,7 +38,7 @@ def replay_each(
     documents: dict[int, dict[str, Any]] = {}
     processes: list[subprocess.Popen[str]] = []
     environ = {**os.environ, "TMPDIR": str(scratch)}
-    with ThreadPoolExecutor(len(segments)) as pool, _lifeline() as lifeline:
+    with ThreadPoolExecutor(len(segments)) as pool, lifeline() as stdin:
         try:
             for segment in segments:
                 command = [
@@ -55,7 +55,7 @@ def replay_each(
                     subprocess.Popen(
                         command,
                         env=environ,
-                        stdin=lifeline,
+                        stdin=stdin,
                         stdout=subprocess.PIPE,
                         stderr=subprocess.PIPE,
                         text=True,
@@ -81,27 +81,6 @@ def replay_each(
     if "error" in found[-1]:
         raise _error(found[-1])
     return found
-
-
-def end_with_parent() -> None:
-    """Stop, as by SIGTERM, once standard input ends: the process that gave it is gone."""
-
-    def wait() -> None:
-        os.read(0, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _lifeline() -> Iterator[int]:
-    """The end to read of a pipe to which nobody writes, and of which we alone have the other end."""
-    ours, theirs = os.pipe()[::-1]
-    try:
-        yield theirs
-    finally:
-        os.close(theirs)
-        os.close(ours)
 
 
 def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:
