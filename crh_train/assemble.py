@@ -19,13 +19,12 @@ from crh_train import (
     metrics,
     optimizer,
     scheduler,
-    task,
     tokenizer,
 )
 from crh_train.archive import Flat, Function
 from crh_train.batches import check_batch
 from crh_train.config import RunConfig, semantic
-from crh_train.data import augmentation, index_stream, preparation
+from crh_train.data import augmentation, index_stream, medical_augmentation, preparation
 from crh_train.data import manifest as manifests
 from crh_train.data.sources import SOURCES
 from crh_train.data.volume import Source, image_shape
@@ -33,22 +32,34 @@ from crh_train.determinism import Determinism, make_native, make_portable
 from crh_train.digest import digest_json
 from crh_train.engine import StepParts, make_init, make_train_step
 from crh_train.errors import ConfigError
-from crh_train.models import cnn, gru, mlp, unet
+from crh_train.models import cnn, gru, mlp, unet, unet3d
+from crh_train.models.read_out import averaged
 from crh_train.randomness import root_key, wrapped
 from crh_train.registry import registered
 from crh_train.run_folder import Identity, StoredProgram
 from crh_train.state import flatten, unflatten
-from crh_train.types import Batch, Layout, Task, Tokenizer
+from crh_train.tasks import denoising, labels, paired, reconstruction, super_resolution
+from crh_train.types import Batch, Layout, Model, Params, Task, Tokenizer
 
 FACTORIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "data": SOURCES,
-    "task": {"reconstruction": task.make_reconstruction, "tissue": task.make_tissue, "paired": task.make_paired},
+    "task": {
+        "reconstruction": reconstruction.make,
+        "denoising": denoising.make,
+        "super_resolution": super_resolution.make,
+        "tissue": labels.make_tissue,
+        "segmentation": labels.make_segmentation,
+        "classification": labels.make_classification,
+        "paired": paired.make,
+    },
     "tokenizer": {"intensity": tokenizer.make_intensity, "chromatic": tokenizer.make_chromatic},
-    "augmentation": {"standard": augmentation.make},
-    "model": {"mlp": mlp.make, "cnn": cnn.make, "unet": unet.make, "gru": gru.make},
+    "augmentation": {"standard": augmentation.make, "medical": medical_augmentation.make},
+    "model": {"mlp": mlp.make, "cnn": cnn.make, "unet": unet.make, "unet3d": unet3d.make, "gru": gru.make},
     "loss": {
         "mse": loss_functions.make_mse,
+        "l1": loss_functions.make_l1,
         "cross_entropy": loss_functions.make_cross_entropy,
+        "dice_cross_entropy": loss_functions.make_dice_cross_entropy,
         "structural": loss_functions.make_structural,
         "chromatic_coherence": loss_functions.make_chromatic_coherence,
         "temporal_smoothness": loss_functions.make_temporal_smoothness,
@@ -66,6 +77,9 @@ FACTORIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     },
     "determinism": {"portable": make_portable, "native": make_native},
 }
+
+
+_OF_CLASSES = ("cross_entropy", "dice_cross_entropy")  # the losses whose targets are classes
 
 
 def factory(group: str, name: str) -> Callable[..., Any]:
@@ -114,13 +128,14 @@ def make_parts(config: RunConfig, steps_per_epoch: int, samples: Layout) -> Step
     rule: optimizer.Optimizer = factory("optimizer", config.optimizer.name)(config.optimizer)
     acts = config.diagnostics.act
     chromatic_output = config.tokenizer.name == "chromatic" and not goal.classes
+    model: Model = factory("model", config.model.name)(
+        config.model, tokens.channels, goal.classes if goal.classes else tokens.channels
+    )
     return StepParts(
         augment=factory("augmentation", config.augmentation.name)(config.augmentation, config.data.shape),
         task=goal,
         tokenizer=tokens,
-        model=factory("model", config.model.name)(
-            config.model, tokens.channels, goal.classes if goal.classes else tokens.channels
-        ),
+        model=averaged(model) if goal.whole else model,
         loss=factory("loss", config.loss.name)(config.loss),
         coherence=_chromatic_coherence if chromatic_output else _cosine_coherence(goal.classes),
         optimizer=learning_rate_factor.adjustable(rule.transform, schedule) if acts else rule.transform(schedule),
@@ -142,6 +157,7 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
         train_step = learning_rate_factor.reporting(train_step)
     prepare = preparation.make(config.data, source.classes)
     start = jax.eval_shape(init, root_key(0))
+    _check_whole_samples(parts, start.params, layout(config, source))
 
     def flat_init(given: Flat) -> Flat:
         return flatten(init(wrapped(given["key"])))
@@ -171,8 +187,8 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
         "step": Function(flat_step, (jax.eval_shape(flatten, start), batch)),
         "order": Function(flat_order, ({**key, "epoch": _like(jnp.int32)},)),
     }
-    for image, labels in sorted({(image_shape(source, volume), volume.shape) for volume in source.volumes}):
-        given = {"image": _like(jnp.float32, *image), **({"labels": _like(jnp.int32, *labels)} if per_pixel else {})}
+    for image, classes in sorted({(image_shape(source, volume), volume.shape) for volume in source.volumes}):
+        given = {"image": _like(jnp.float32, *image), **({"labels": _like(jnp.int32, *classes)} if per_pixel else {})}
         functions[archive.preparation_name(image)] = Function(flat_prepare, (given,))
     return archive.archive(
         {name: Function(level.transform(each.function), each.arguments) for name, each in functions.items()},
@@ -208,11 +224,23 @@ def _chromatic_coherence(prediction: Array, target: Array) -> Array:
     return jax.numpy.mean(chromatic.coherence(colours))
 
 
+def _check_whole_samples(parts: StepParts, params: Params, samples: Layout) -> None:
+    """Raise `ConfigError` where the model takes the patches that it trains on, but not the samples it is judged by."""
+    shape = (1, samples.slices, samples.rows, samples.columns)
+    image = _like(jnp.float32, *shape, *([parts.task.channels] if parts.task.channels > 1 else []))
+    jax.eval_shape(parts.model.apply, params, jax.eval_shape(parts.tokenizer.encode, image))
+
+
 def _check_fit(config: RunConfig, goal: Task) -> None:
     loss = config.loss.name
     check_batch(config)
-    if (loss == "cross_entropy") != bool(goal.classes):
-        fitting = "loss=cross_entropy" if goal.classes else "task=tissue, or another loss"
+    if (loss in _OF_CLASSES) != bool(goal.classes) or (loss == "dice_cross_entropy" and goal.whole):
+        of_pixels = "loss=dice_cross_entropy or loss=cross_entropy"
+        fitting = (
+            ("loss=cross_entropy" if goal.whole else of_pixels)
+            if goal.classes
+            else "task=segmentation, or another loss"
+        )
         raise ConfigError(f"loss={loss} does not fit task={config.task.name}; choose {fitting}")
     if not goal.classes and min(config.data.shape) < metrics.SSIM_WINDOW:
         raise ConfigError(
@@ -222,7 +250,7 @@ def _check_fit(config: RunConfig, goal: Task) -> None:
     if (loss == "chromatic_coherence") and config.tokenizer.name != "chromatic":
         raise ConfigError("loss=chromatic_coherence needs colour fields; choose tokenizer=chromatic")
     patch = config.tokenizer.patch if config.tokenizer.name == "intensity" else 1
-    if patch > 1 and (goal.classes or loss == "structural"):
+    if patch > 1 and ((goal.classes and not goal.whole) or loss == "structural"):
         raise ConfigError(
             f"tokenizer.patch={patch} puts {patch * patch} pixels into a token, but "
             f"{'task=' + config.task.name if goal.classes else 'loss=structural'} needs one pixel each: patch=1"

@@ -148,8 +148,42 @@ class TissueConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenoisingConfig:
+    """Image from itself with noise."""
+
+    name: str
+    noise: str = _one_of("gaussian", "rician")
+    sigma: list[float] = _at_least(0.0)  # range of the noise's standard deviation, in intensity
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionConfig:
+    """Image from itself at lower resolution, on the same grid."""
+
+    name: str
+    factor: int = _at_least(2)  # along rows and columns
+    method: str = _one_of("kspace", "block_mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """Class per pixel, from the source's labels."""
+
+    name: str
+    classes: int | None = _at_least(2)  # the source's; null: whatever they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig:
+    """Class per case, from the source's labels."""
+
+    name: str
+    classes: int | None = _at_least(2)  # the source's; null: whatever they are
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairedConfig:
-    """The second channel of the source's images from the first."""
+    """The second half of the source's channels from the first."""
 
     name: str
 
@@ -177,6 +211,38 @@ class AugmentationConfig:
     rotate_90: bool  # needs square images
     intensity_scale: float = _between(0.0, 0.9)  # factor drawn from [1 - s, 1 + s]
     noise: float = _at_least(0.0)  # standard deviation, in intensity
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedicalAugmentationConfig:
+    """Each is drawn anew for every sample at every step, and done with its probability. All 0: only the patch."""
+
+    name: str
+    patch: list[int] | None = _at_least(1)  # slices, rows, columns, from a place drawn; null: the whole sample
+    across_slices: bool  # geometry and blur in all three axes, for voxels about as long as wide; else within slices
+    padding: str = _one_of("zero", "edge")  # what lies outside of the sample; of labels class 0, or the edge's
+    flip_slices: float = _between(0.0, 1.0)  # probability
+    flip_rows: float = _between(0.0, 1.0)  # probability
+    flip_columns: float = _between(0.0, 1.0)  # probability
+    rotation: float = _between(0.0, 1.0)  # probability
+    rotation_degrees: float = _between(0.0, 180.0)  # the largest angle, to either side
+    scale: float = _between(0.0, 1.0)  # probability
+    scale_range: list[float] = _between(0.1, 10.0)  # of the factor by which things grow
+    elastic: float = _between(0.0, 1.0)  # probability
+    elastic_spacing: float = _at_least(1.0)  # pixels from one point of the coarse grid to the next
+    elastic_deviation: float = _between(0.0, 1000.0)  # standard deviation of these points' displacement, pixels
+    noise: float = _between(0.0, 1.0)  # probability
+    noise_range: list[float] = _at_least(0.0)  # of the standard deviation, in intensity
+    blur: float = _between(0.0, 1.0)  # probability
+    blur_range: list[float] = _between(0.1, 10.0)  # of the Gaussian's standard deviation, pixels
+    brightness: float = _between(0.0, 1.0)  # probability
+    brightness_range: list[float] = _at_least(0.0)  # of the factor
+    shift: float = _between(0.0, 1.0)  # probability
+    shift_range: list[float]  # of what is added, in intensity
+    contrast: float = _between(0.0, 1.0)  # probability
+    contrast_range: list[float] = _at_least(0.0)  # of the factor about the mean
+    gamma: float = _between(0.0, 1.0)  # probability
+    gamma_range: list[float] = _at_least(0.01)  # of the exponent
 
 
 # --- model ---------------------------------------------------------------------------------------------------------
@@ -211,6 +277,13 @@ class UnetConfig(ModelConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unet3dConfig(ModelConfig):
+    channels: int = _at_least(1)  # of the first level; doubled at each pool
+    pools: int = _at_least(1)
+    slice_pools: int = _at_least(0)  # of these, the deepest, that pool across slices too; fewer for thick slices
+
+
+@dataclass(frozen=True, kw_only=True)
 class GruConfig(ModelConfig):
     hidden: int = _at_least(1)
 
@@ -226,6 +299,21 @@ class MseConfig:
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropyConfig:
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1Config:
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiceCrossEntropyConfig:
+    name: str
+    dice_weight: float = _at_least(0.0)
+    cross_entropy_weight: float = _at_least(0.0)
+    smooth: float = _at_least(1e-8)  # added to the overlap and to the sizes, pixels
+    include_background: bool  # class 0 counts in Dice; in the cross entropy it always does
+    batch_dice: bool  # one Dice for the whole batch, as if it were one image; else one for each sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,13 +468,23 @@ PARTS: Mapping[str, Mapping[str, type]] = {
         "fastmri": FastmriConfig,
         "images": ImagesConfig,
     },
-    "task": {"reconstruction": ReconstructionConfig, "tissue": TissueConfig, "paired": PairedConfig},
+    "task": {
+        "reconstruction": ReconstructionConfig,
+        "denoising": DenoisingConfig,
+        "super_resolution": SuperResolutionConfig,
+        "tissue": TissueConfig,
+        "segmentation": SegmentationConfig,
+        "classification": ClassificationConfig,
+        "paired": PairedConfig,
+    },
     "tokenizer": {"intensity": IntensityTokenizerConfig, "chromatic": ChromaticTokenizerConfig},
-    "augmentation": {"standard": AugmentationConfig},
-    "model": {"mlp": MlpConfig, "cnn": CnnConfig, "unet": UnetConfig, "gru": GruConfig},
+    "augmentation": {"standard": AugmentationConfig, "medical": MedicalAugmentationConfig},
+    "model": {"mlp": MlpConfig, "cnn": CnnConfig, "unet": UnetConfig, "unet3d": Unet3dConfig, "gru": GruConfig},
     "loss": {
         "mse": MseConfig,
+        "l1": L1Config,
         "cross_entropy": CrossEntropyConfig,
+        "dice_cross_entropy": DiceCrossEntropyConfig,
         "structural": StructuralConfig,
         "chromatic_coherence": ChromaticCoherenceConfig,
         "temporal_smoothness": TemporalSmoothnessConfig,
@@ -453,6 +551,13 @@ def _check_list(values: list[Any], allowed: Mapping[str, Any], where: str) -> No
         # By more than float32 rounds away, and no more than it holds.
         if not 1e-6 * max(abs(low), abs(high)) < high - low <= _LARGEST_FLOAT32:
             raise ConfigError(f"{where} must be two ascending numbers such as [-160, 240], got {values}")
+
+
+def require_range(path: str, bounds: list[float]) -> tuple[float, float]:
+    """The two numbers of a range. Raise `ConfigError` unless they are two, the smaller one first."""
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise ConfigError(f"{path} must be [smallest, largest], got {bounds}")
+    return bounds[0], bounds[1]
 
 
 def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:

@@ -28,6 +28,7 @@ from crh_train.types import (
     TrainState,
 )
 
+Pair = Callable[..., tuple[Array, Array]]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 
 
@@ -54,11 +55,17 @@ def make_init(parts: StepParts) -> Callable[[Array], TrainState]:
     return init
 
 
-def make_pair(task: Task, tokenizer: Tokenizer) -> Callable[[Array, Array | None], tuple[Array, Array]]:
-    """image [B, T, H, W], label -> the model's input tokens and the loss's target (tokens, or classes)."""
+def make_pair(task: Task, tokenizer: Tokenizer) -> Pair:
+    """image [B, T, H, W], label, keys -> the model's input tokens and the loss's target (tokens, or classes).
 
-    def pair(image: Array, label: Array | None) -> tuple[Array, Array]:
+    `keys` [B] are for what the task draws; a task that draws nothing needs none.
+    """
+
+    def pair(image: Array, label: Array | None, keys: Array | None = None) -> tuple[Array, Array]:
         source, target = task.pair(image, label)
+        if task.draw is not None:
+            assert keys is not None
+            source = task.draw(keys, source)
         return tokenizer.encode(source), target if task.classes else tokenizer.encode(target)
 
     return pair
@@ -87,9 +94,16 @@ def make_train_step(parts: StepParts, micro_batches: int) -> TrainStep:
             total, compensation = metrics.accumulate(total, compensation, gradient(params, x_part, y_part))
         return jax.tree.map(lambda leaf: leaf / micro_batches, total)
 
+    def keys(state: TrainState, batch: Batch) -> Array | None:
+        if parts.task.draw is None:
+            return None
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+            derive(state.key, Purpose.TASK, state.step), batch.sample
+        )
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         batch = parts.augment(derive(state.key, Purpose.AUGMENT, state.step), batch)
-        x, y = pair(batch.image, batch.label)
+        x, y = pair(batch.image, batch.label, keys(state, batch))
         (loss, coherence), gradients = accumulated(state.params, x, y)
         updates, opt_state = parts.optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -8,18 +8,20 @@ checks the shapes when it is traced, because arrays of other shapes could silent
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 
 from crh_train.chromatic import ChromaticTensor, central_difference, energy, to_chromatic_tensor
 from crh_train.config import (
     ChromaticCoherenceConfig,
     CrossEntropyConfig,
+    DiceCrossEntropyConfig,
+    L1Config,
     MseConfig,
     StructuralConfig,
     TemporalSmoothnessConfig,
 )
 from crh_train.errors import ConfigError
-from crh_train.reduction import fixed_axis_mean
+from crh_train.reduction import fixed_axis_mean, fixed_axis_sum
 from crh_train.types import Loss
 
 
@@ -37,8 +39,24 @@ def make_mse(config: MseConfig) -> Loss:
     return mse
 
 
+def make_l1(config: L1Config) -> Loss:
+    """mean(|y − ŷ|) over all elements, with slope 0 where they are equal. What fastMRI's U-Net is trained with.
+
+    Raises (when traced):
+      ConfigError: prediction and target of different shapes.
+    """
+
+    def l1(prediction: Array, target: Array) -> Array:
+        _require_shape("l1", prediction, target.shape)
+        error = prediction - target
+        return fixed_axis_mean(error * lax.stop_gradient(jnp.sign(error)))  # the slope of JAX's abs at 0 is 1
+
+    return l1
+
+
 def make_cross_entropy(config: CrossEntropyConfig) -> Loss:
-    """mean(−Σ_k y_k log softmax(ŷ)_k), y the one-hot class: logits float32 [B, T, h, w, K], target int32 [B, T, h, w].
+    """mean(−Σ_k y_k log softmax(ŷ)_k), y the one-hot class: logits float32 [B, T, h, w, K], target int32 [B, T, h, w];
+    or [B, K] and [B].
 
     The logarithm of the softmax is optax's, which subtracts the largest logit. One-hot, and not a gather, because
     a gather's gradient is a scatter, whose additions a GPU orders as they come. A class outside 0 … K − 1 makes the
@@ -50,13 +68,49 @@ def make_cross_entropy(config: CrossEntropyConfig) -> Loss:
 
     def cross_entropy(logits: Array, target: Array) -> Array:
         if not jnp.issubdtype(target.dtype, jnp.integer):
-            raise ConfigError(f"loss=cross_entropy expects integer classes, got {target.dtype}: choose task=tissue")
-        _require_shape("cross_entropy", target, logits.shape[:-1])
+            raise ConfigError(f"loss={config.name} expects integer classes, got {target.dtype}: choose task=tissue")
+        _require_shape(config.name, target, logits.shape[:-1])
         classes = logits.shape[-1]
         losses = optax.softmax_cross_entropy(logits, jax.nn.one_hot(target, classes, dtype=jnp.float32))
         return fixed_axis_mean(jnp.where((target >= 0) & (target < classes), losses, jnp.nan))
 
     return cross_entropy
+
+
+def make_dice_cross_entropy(config: DiceCrossEntropyConfig) -> Loss:
+    """Soft Dice and cross entropy: logits float32 [B, T, h, w, K], target int32 [B, T, h, w]. With p = softmax(ŷ) and y
+    the one-hot class:
+
+        L = λ_d · mean over samples and classes of (1 − (2 Σ p y + s) / (Σ p + Σ y + s)) + λ_c · cross entropy
+
+    λ_d = `dice_weight`, λ_c = `cross_entropy_weight`, s = `smooth`; Σ is over the pixels of a sample, or with
+    `batch_dice` of all of the batch. Without `include_background` the mean leaves out class 0. A class that is neither
+    there nor predicted costs nothing. It is MONAI's `DiceCELoss(softmax=True, to_onehot_y=True, smooth_nr=s,
+    smooth_dr=s, batch=…, include_background=…)`, and nnU-Net's `DC_and_CE_loss` plus λ_d. Milletari et al., V-Net, 3DV
+    2016; Isensee et al., nnU-Net, Nature Methods 18, 2021.
+
+    Raises (when traced):
+      ConfigError: a target that is not one integer class for each token.
+    """
+    cross_entropy = make_cross_entropy(CrossEntropyConfig(name=config.name))
+
+    def dice_cross_entropy(logits: Array, target: Array) -> Array:
+        entropy = cross_entropy(logits, target)
+        first = 0 if config.include_background else 1
+
+        def by_class(values: Array) -> Array:
+            """The sums of [B, T, h, w, K] over pixels: [B or 1, classes]."""
+            moved = jnp.moveaxis(values[..., first:], -1, 0)
+            whole = moved[:, None] if config.batch_dice else moved
+            return fixed_axis_sum(whole, whole.ndim - 2).T
+
+        probability = jax.nn.softmax(logits, axis=-1)
+        truth = jax.nn.one_hot(target, logits.shape[-1], dtype=jnp.float32)
+        overlap, sizes = by_class(probability * truth), by_class(probability + truth)
+        dice = (2.0 * overlap + config.smooth) / (sizes + config.smooth)
+        return config.dice_weight * fixed_axis_mean(1.0 - dice) + config.cross_entropy_weight * entropy
+
+    return dice_cross_entropy
 
 
 def make_structural(config: StructuralConfig) -> Loss:

@@ -23,7 +23,7 @@ from crh_train.reports import build as build_reports
 from crh_train.run_folder import StoredProgram
 from crh_train.run_store import RunFolder, RunStore
 from crh_train.stored import check_semantics
-from crh_train.task import check_labels
+from crh_train.tasks.labels import check_labels
 from crh_train.training import Opened, Program, advance, build, open_recorded, session_record
 
 

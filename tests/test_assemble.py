@@ -21,13 +21,15 @@ from crh_train.data.dataset import PreparedSplit
 from crh_train.data.volume import Segment, Source, Volume
 from crh_train.digest import digest_json
 from crh_train.distribution import placements
-from crh_train.engine import StepParts
+from crh_train.engine import StepParts, make_init, make_train_step
 from crh_train.errors import ConfigError
+from crh_train.randomness import root_key
 from crh_train.state import state_digest, to_host
-from crh_train.task import check_labels
+from crh_train.tasks.labels import check_labels
 from crh_train.training import Program, make_program
+from crh_train.types import Batch, Layout
 
-CONFIGURATIONS = ["chromatic", "mri_cosine", "mri_step", "temporal", "tissue_linear"]
+CONFIGURATIONS = ["chromatic", "mri_cosine", "mri_denoise", "mri_step", "mri_superres", "temporal", "tissue_linear"]
 SAMPLES = 13
 
 
@@ -202,13 +204,55 @@ def test_a_batch_that_micro_batches_and_devices_do_not_divide_is_refused() -> No
 def test_a_loss_that_does_not_fit_the_task_is_refused() -> None:
     losses = {name: configured(loss=name).loss for name in PARTS["loss"]}
     for name, loss in losses.items():
-        if name != "cross_entropy":
+        if name not in ("cross_entropy", "dice_cross_entropy"):
             said = parts_refusal("tissue_linear", loss=loss)
-            assert said == f"loss={name} does not fit task=tissue; choose loss=cross_entropy"
+            fitting = "loss=dice_cross_entropy or loss=cross_entropy"
+            assert said == f"loss={name} does not fit task=tissue; choose {fitting}"
     said = parts_refusal("mri_step", loss=losses["cross_entropy"])
-    assert said == "loss=cross_entropy does not fit task=reconstruction; choose task=tissue, or another loss"
+    assert said == "loss=cross_entropy does not fit task=reconstruction; choose task=segmentation, or another loss"
     said = parts_refusal("mri_step", loss=losses["chromatic_coherence"])
     assert said == "loss=chromatic_coherence needs colour fields; choose tokenizer=chromatic"
+
+
+def test_whole_cases_are_classified_from_any_model_and_pixels_losses_refused() -> None:
+    config = dataclasses.replace(small("tissue_linear"), task=configured(task="classification").task)
+    config = changed(changed(config, "tokenizer", patch=2), "data", slices=2)
+    cases = Layout(2, 16, 16, 2, 3, "case")
+    parts = make_parts(config, 3, cases)
+    image, label = jnp.zeros((4, 2, 16, 16, 2)), jnp.array([0, 1, 2, 1])
+    batch = Batch(image, label, jnp.arange(4))
+    _, found = jax.eval_shape(make_train_step(parts, 2), jax.eval_shape(make_init(parts), root_key(0)), batch)
+    assert found.loss.shape == found.coherence.shape == ()
+    params = jax.eval_shape(parts.model.init, root_key(0))
+    assert jax.eval_shape(parts.model.apply, params, jnp.zeros((4, 2, 8, 8, 8))).shape == (4, 3)
+    dice = dataclasses.replace(config, loss=configured(loss="dice_cross_entropy").loss)
+    with pytest.raises(
+        ConfigError, match="loss=dice_cross_entropy does not fit task=classification; choose loss=cross"
+    ):
+        make_parts(dice, 3, cases)
+
+
+def test_samples_that_the_model_takes_in_patches_only_are_refused_before_training() -> None:
+    config = small("tissue_3d", "augmentation.patch=[4,8,8]", "data.slices=6", "model.channels=2")
+    source = source_of(slices=6, classes=3)
+    with pytest.raises(ConfigError, match=r"slices by 4, .* got 6×16×16: change data.slices"):
+        archive_program(config, source, manifest.build(source, config.data))
+
+
+def test_what_a_task_draws_is_new_at_each_step_and_depends_on_the_sample_alone() -> None:
+    config = small("mri_denoise", "augmentation=none", "model.channels=2", "model.layers=2")
+    parts = make_parts(config, 3, layout(config, source_of()))
+    start = make_init(parts)(root_key(0))
+    same = jnp.full((2, 1, 16, 16), 0.5)
+    step = jax.jit(make_train_step(parts, 1))
+
+    def at(number: int, *samples: int) -> float:
+        state = start._replace(step=jnp.int32(number))
+        return float(step(state, Batch(same, None, jnp.array(samples)))[1].loss)
+
+    assert at(0, 4, 4) == at(0, 4, 4)
+    assert len({at(0, 4, 4), at(0, 7, 7), at(1, 4, 4)}) == 3
+    assert at(0, 4, 7) == pytest.approx((at(0, 4, 4) + at(0, 7, 7)) / 2, rel=1e-6)
 
 
 def test_patches_where_each_pixel_counts_are_refused() -> None:

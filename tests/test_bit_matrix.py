@@ -19,7 +19,17 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "bits.json"
 CHEAP = "tissue_linear"
 LIMIT = 900  # seconds after which a process hangs
-ORDER = ("chromatic", "tissue_linear", "attention", "mri_cosine", "temporal", "mri_step")
+ORDER = (
+    "chromatic",
+    "tissue_linear",
+    "attention",
+    "mri_cosine",
+    "temporal",
+    "mri_step",
+    "mri_denoise",
+    "mri_superres",
+    "tissue_3d",
+)
 """Gives the costly environments, of several processes and of eight devices, the cases that are quick to compile, but
 the U-Net to the latter.
 """

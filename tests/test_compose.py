@@ -20,7 +20,17 @@ from crh_train.config import PARTS, RunConfig
 from crh_train.errors import ConfigError
 
 PACKAGED = [packaged_conf()]
-CONFIGURATIONS = ["chromatic", "fastmri_unet", "mri_cosine", "mri_step", "temporal", "tissue_linear"]
+CONFIGURATIONS = [
+    "chromatic",
+    "fastmri_unet",
+    "mri_cosine",
+    "mri_denoise",
+    "mri_step",
+    "mri_superres",
+    "temporal",
+    "tissue_3d",
+    "tissue_linear",
+]
 
 DEFAULTS = """defaults:
   - base
@@ -83,7 +93,7 @@ def test_every_choice_of_every_group_composes_from_the_command_line(number: int)
     picks = {group: known[number % len(known)] for group, known in names.items()}
     config = composed("mri_step", *(f"{group}={pick}" for group, pick in picks.items()))
     for group, pick in picks.items():
-        assert getattr(config, group).name == ("standard" if group == "augmentation" else pick)
+        assert getattr(config, group).name == ("standard" if pick == "none" else pick)
 
 
 def test_an_override_changes_its_key_and_nothing_else() -> None:
@@ -251,7 +261,10 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     [
         (TINY.replace("hidden: 3\n", ""), "model.hidden is missing; every choice is written out in conf/model/*.yaml"),
         (TINY + "heads: 3\n", "unknown key 'model.heads': "),
-        (TINY.replace("name: mlp\n", ""), "model.name is missing: it says which model this is (mlp, cnn, unet, gru)"),
+        (
+            TINY.replace("name: mlp\n", ""),
+            "model.name is missing: it says which model this is (mlp, cnn, unet, unet3d, gru)",
+        ),
     ],
     ids=["a field missing", "a field too many", "no name"],
 )
@@ -303,7 +316,7 @@ def test_what_a_stored_run_is_cannot_be_changed(override: str, says: str) -> Non
         ("data", "axis", None, "data.axis=None: field 'axis' is not Optional"),
         ("runtime", "cache", True, "runtime.cache=True must be text; quote it: "),
         ("model", "name", "resnet", "model.name='resnet' is unknown: did you mean 'unet'?"),
-        ("model", "name", ["cnn"], "model.name=['cnn'] must be text, one of: mlp, cnn, unet, gru"),
+        ("model", "name", ["cnn"], "model.name=['cnn'] must be text, one of: mlp, cnn, unet, unet3d, gru"),
         ("engine", "seed", 2**32, "engine.seed must be at most 4294967295, got 4294967296"),
     ],
 )

@@ -1,5 +1,6 @@
 """Each loss against its formula in float64 NumPy, its zeros, finite gradients everywhere, and refusals."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -22,6 +23,7 @@ BOUND = 1e-6  # relative, against float64
 
 IMAGE_LOSSES: dict[str, Loss] = {
     "mse": losses.make_mse(c.MseConfig(name="mse")),
+    "l1": losses.make_l1(c.L1Config(name="l1")),
     "structural": losses.make_structural(
         c.StructuralConfig(name="structural", edge_weight=4.0, gradient_weight=0.5, epsilon=EPSILON)
     ),
@@ -39,6 +41,14 @@ IMAGE_LOSSES: dict[str, Loss] = {
         c.TemporalSmoothnessConfig(name="temporal_smoothness", fidelity_weight=1.0, smoothness_weight=0.1)
     ),
 }
+DICE = c.DiceCrossEntropyConfig(
+    name="dice_cross_entropy",
+    dice_weight=0.7,
+    cross_entropy_weight=0.4,
+    smooth=1e-5,
+    include_background=False,
+    batch_dice=False,
+)
 CROSS_ENTROPY = losses.make_cross_entropy(c.CrossEntropyConfig(name="cross_entropy"))
 JITTED = {name: jax.jit(loss) for name, loss in (IMAGE_LOSSES | {"cross_entropy": CROSS_ENTROPY}).items()}
 GRADIENTS = {name: jax.jit(jax.grad(loss, (0, 1))) for name, loss in IMAGE_LOSSES.items()}
@@ -46,6 +56,10 @@ GRADIENTS = {name: jax.jit(jax.grad(loss, (0, 1))) for name, loss in IMAGE_LOSSE
 
 def reference_mse(p: np.ndarray, t: np.ndarray) -> float:
     return float(np.mean((p - t) ** 2))
+
+
+def reference_l1(p: np.ndarray, t: np.ndarray) -> float:
+    return float(np.mean(np.abs(p - t)))
 
 
 def reference_structural(p: np.ndarray, t: np.ndarray) -> float:
@@ -82,6 +96,7 @@ def reference_temporal_smoothness(p: np.ndarray, t: np.ndarray) -> float:
 
 REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "mse": reference_mse,
+    "l1": reference_l1,
     "structural": reference_structural,
     "chromatic_coherence": reference_chromatic_coherence,
     "temporal_smoothness": reference_temporal_smoothness,
@@ -109,7 +124,53 @@ def test_cross_entropy_is_its_formula_in_float64(scale: float) -> None:
     assert abs(float(found) - expected) <= BOUND * expected
 
 
-@pytest.mark.parametrize("name", ["mse", "structural", "temporal_smoothness"])
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("batch", [False, True])
+def test_dice_cross_entropy_is_monais_in_float64(background: bool, batch: bool) -> None:
+    """monai.losses.DiceCELoss(softmax=True, to_onehot_y=True, batch=batch, include_background=background)."""
+    wide = 3 * PREDICTION.astype(np.float64)
+    soft = np.exp(wide) / np.exp(wide).sum(-1, keepdims=True)
+    entropy = -np.mean(np.log(np.take_along_axis(soft, CLASSES[..., None], -1)))
+    one_hot = np.eye(4)[CLASSES]
+    p, y = (a if background else a[..., 1:] for a in (soft, one_hot))
+    axes = (0, 1, 2, 3) if batch else (1, 2, 3)
+    dice = 1 - (2 * np.sum(p * y, axes) + 1e-5) / (np.sum(p, axes) + np.sum(y, axes) + 1e-5)
+    expected = 0.7 * dice.mean() + 0.4 * entropy
+    config = dataclasses.replace(DICE, include_background=background, batch_dice=batch)
+    found = jax.jit(losses.make_dice_cross_entropy(config))(3 * PREDICTION, CLASSES)
+    assert found.dtype == jnp.float32
+    assert abs(float(found) - expected) <= BOUND * expected
+
+
+def test_dice_cross_entropy_of_a_perfect_prediction_is_nothing_and_of_even_ones_finite() -> None:
+    loss = losses.make_dice_cross_entropy(dataclasses.replace(DICE, include_background=True))
+    gradient = jax.jit(jax.value_and_grad(loss))
+    sure = 200 * jax.nn.one_hot(CLASSES, 4)
+    assert float(gradient(sure, CLASSES)[0]) == 0
+    absent = jnp.zeros_like(CLASSES)  # of classes 1 to 3 there is none, and none is predicted: smooth / smooth
+    assert float(gradient(200 * jax.nn.one_hot(absent, 4), absent)[0]) == 0
+    for logits in (jnp.zeros(SHAPE), jnp.full(SHAPE, 1e4), jnp.zeros(SHAPE).at[..., 0].set(1e4), sure):
+        value, slope = gradient(logits, CLASSES)
+        assert np.isfinite(value)
+        assert np.all(np.isfinite(slope))
+
+
+def test_dice_cross_entropy_refuses_what_are_no_classes() -> None:
+    loss = losses.make_dice_cross_entropy(DICE)
+    with pytest.raises(ConfigError, match="loss=dice_cross_entropy expects integer classes, got float32"):
+        loss(PREDICTION, TARGET)
+    assert np.isnan(loss(PREDICTION, CLASSES + 1))
+
+
+def test_cross_entropy_of_whole_samples() -> None:
+    logits, classes = PREDICTION[:, 0, 0, 0], CLASSES[:, 0, 0, 0]
+    assert float(CROSS_ENTROPY(logits, classes)) == pytest.approx(
+        float(CROSS_ENTROPY(logits[:, None, None, None], classes[:, None, None, None])), rel=1e-7
+    )
+    assert np.all(np.isfinite(jax.grad(CROSS_ENTROPY)(logits, classes)))
+
+
+@pytest.mark.parametrize("name", ["mse", "l1", "structural", "temporal_smoothness"])
 def test_a_right_answer_costs_nothing_and_pulls_nowhere(name: str) -> None:
     assert float(JITTED[name](TARGET, TARGET)) == 0
     assert not np.any(GRADIENTS[name](TARGET, TARGET)[0])

@@ -12,7 +12,7 @@ from jax import lax
 
 from crh_train import config as c
 from crh_train.errors import ConfigError
-from crh_train.models import cnn, gru, initializers, layers, mlp, unet
+from crh_train.models import cnn, gru, initializers, layers, mlp, read_out, unet, unet3d
 from crh_train.types import Model
 
 KEY = jax.random.key(0)
@@ -22,9 +22,10 @@ CONFIGS: dict[str, Any] = {
     "mlp": c.MlpConfig(name="mlp", **COMMON, hidden=6, layers=3, activation="relu"),
     "cnn": c.CnnConfig(name="cnn", **COMMON, channels=6, layers=3, kernel=3, activation="silu"),
     "unet": c.UnetConfig(name="unet", **COMMON, channels=4, pools=1),
+    "unet3d": c.Unet3dConfig(name="unet3d", **COMMON, channels=4, pools=1, slice_pools=0),
     "gru": c.GruConfig(name="gru", **COMMON, hidden=5),
 }
-FAMILIES = {"mlp": mlp, "cnn": cnn, "unet": unet, "gru": gru}
+FAMILIES = {"mlp": mlp, "cnn": cnn, "unet": unet, "unet3d": unet3d, "gru": gru}
 
 
 @functools.cache  # a model asked for again is compiled already
@@ -81,13 +82,13 @@ def test_a_residual_model_of_unequal_channels_is_refused(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_samples_do_not_mix_and_slices_only_forward_in_the_gru(family: str) -> None:
+def test_samples_do_not_mix_and_slices_only_forward_in_the_gru_and_all_in_three_dimensions(family: str) -> None:
     model = make(family)
     params = model.init(KEY)
     changed = X.copy()
     changed[1, 1] += 1
     differs = np.any(model.apply(params, X) != model.apply(params, changed), axis=(2, 3, 4))
-    assert differs.tolist() == [[False] * 3, [False, True, family == "gru"]]
+    assert differs.tolist() == [[False] * 3, [family == "unet3d", True, family in ("unet3d", "gru")]]
 
 
 @pytest.mark.parametrize(("family", "reach"), [("mlp", 0), ("cnn", 3), ("gru", 0)])
@@ -247,6 +248,64 @@ def test_unet_has_the_parameters_of_fastmris() -> None:
     assert shapes["down.04.0.kernel"].shape == (3, 3, 256, 512)
     assert shapes["up.00.transposed.kernel"].shape == (64, 2, 2, 32)
     assert shapes["up.00.0.kernel"].shape == (3, 3, 64, 32)
+
+
+def test_unet3d_is_its_definition() -> None:
+    """With XLA's convolution over three axes, and pools of both kinds."""
+    model = make("unet3d", channels=2, pools=2, slice_pools=1)
+    params = model.init(KEY)
+    assert params["up.00.transposed.kernel"].shape == (4, 1, 2, 2, 2)
+    assert params["up.01.transposed.kernel"].shape == (8, 2, 2, 2, 4)
+    x = X[:, [0, 1, 2, 0]]
+
+    def activate(x: Any) -> Any:
+        norm = (x - x.mean((1, 2, 3), keepdims=True)) / jnp.sqrt(x.var((1, 2, 3), keepdims=True) + 1e-5)
+        return jnp.where(norm > 0, norm, 0.01 * norm)
+
+    def block(x: Any, name: str) -> Any:
+        for index in range(2):
+            numbers = ("NDHWC", "DHWIO", "NDHWC")
+            kernel = params[f"{name}.{index}.kernel"]
+            x = activate(lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME", dimension_numbers=numbers))
+        return x
+
+    def below(x: Any, level: int) -> Any:
+        """The way down from `level` and up to it again."""
+        skip = block(x, f"down.0{level}")
+        if level == 2:
+            return skip
+        a = (1, 2)[level]
+        n, t, h, w, channels = skip.shape
+        deep = below(skip.reshape(n, t // a, a, h // 2, 2, w // 2, 2, channels).mean((2, 4, 6)), level + 1)
+        kernel = params[f"up.0{level}.transposed.kernel"]
+        up = jnp.zeros((n, t, h, w, channels))
+        for i, j, k in np.ndindex(a, 2, 2):
+            up = up.at[:, i::a, j::2, k::2].set(deep @ kernel[:, i, j, k])
+        return block(jnp.concatenate([activate(up), skip], axis=-1), f"up.0{level}")
+
+    expected = below(x, 0) @ params["output.kernel"][0, 0] + params["output.bias"]
+    assert np.allclose(model.apply(params, x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 12), (4, 6, 12), (2, 4, 4)])
+def test_unet3d_refuses_what_it_cannot_pool(shape: tuple[int, ...]) -> None:
+    model = unet3d.make(dataclasses.replace(CONFIGS["unet3d"], pools=2, slice_pools=1), 1, 1)
+    params = jax.eval_shape(model.init, KEY)
+    with pytest.raises(
+        ConfigError, match=r"divisible by 4, slices by 2, and more than 2×4×4, got {}×{}×{}".format(*shape)
+    ):
+        jax.eval_shape(model.apply, params, jnp.zeros((1, *shape, 1)))
+    with pytest.raises(ConfigError, match=r"model.slice_pools=2 must be at most model.pools=1"):
+        make("unet3d", slice_pools=2)
+
+
+def test_the_read_out_is_the_mean_over_all_tokens() -> None:
+    model = make("cnn")
+    params = model.init(KEY)
+    found = read_out.averaged(model).apply(params, X)
+    np.testing.assert_allclose(
+        found, np.mean(np.asarray(model.apply(params, X), np.float64), axis=(1, 2, 3)), atol=1e-6
+    )
 
 
 def test_unet_is_fastmris_forward_pass() -> None:

@@ -30,11 +30,11 @@ class Draw(IntEnum):
 
 
 def make(config: AugmentationConfig, shape: Sequence[int]) -> Augmentation:
-    """The augmentation of samples [T, H, W], in this order: quarter turns, flips, scale, noise.
+    """The augmentation of samples [T, H, W] or [T, H, W, M], in this order: quarter turns, flips, scale, noise.
 
-    All slices of a sample share geometry and scale; noise is drawn for every pixel. Labels follow the geometry and
-    nothing else. With all off, the batch comes back as it is. Scale and noise may take intensities a little out of
-    [0, 1]; they are not clipped, which would bias the noise.
+    All slices of a sample share geometry and scale; noise is drawn for every pixel. Labels of pixels follow geometry
+    and nothing else; those of cases stay. With all off, the batch comes back as it is. Scale and noise may take
+    intensities a little out of [0, 1]; they are not clipped, which would bias the noise.
 
     Args:
       shape: rows and columns of the images.
@@ -67,8 +67,12 @@ def make(config: AugmentationConfig, shape: Sequence[int]) -> Augmentation:
 
     def augment(key: Array, batch: Batch) -> Batch:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.sample)
-        image = jax.vmap(lambda k, picture: shade(k, turn(k, picture)))(keys, batch.image)
-        label = None if batch.label is None else jax.vmap(turn)(keys, batch.label)
+        several = batch.image.ndim == 5  # channels, last, which stay where they are
+        turn_image = jax.vmap(turn, in_axes=(None, -1), out_axes=-1) if several else turn
+        image = jax.vmap(lambda k, picture: shade(k, turn_image(k, picture)))(keys, batch.image)
+        label = batch.label
+        if label is not None and label.ndim > 1:
+            label = jax.vmap(turn)(keys, label)
         return Batch(image, label, batch.sample)
 
     return augment

@@ -39,8 +39,11 @@ SMALL = (
     f"engine.seed={SEED}",
     "engine.epochs=2",
 )
-SMALLER = {"channels": 4, "hidden": 8}
-"""Sizes of whichever model has such a field. The number of layers and of pools stays."""
+SMALLER = {
+    "model": {"channels": 4, "hidden": 8},
+    "augmentation": {"patch": [4, 8, 8]},
+}
+"""Sizes of whichever part has such a field. The number of layers and of pools stays."""
 
 
 class Case(NamedTuple):
@@ -68,8 +71,13 @@ def write(folder: Path, chosen: list[str], determinism: str) -> None:
 
 def _configured(name: str, determinism: str) -> Case:
     folders, overrides = [packaged_conf()], [*SMALL, f"determinism={determinism}"]
-    fields = [field.name for field in dataclasses.fields(compose(name, overrides, folders).model)]
-    smaller = [f"model.{field}={size}" for field, size in SMALLER.items() if field in fields]
+    plain = compose(name, overrides, folders)
+    smaller = [
+        f"{part}.{field}={size}"
+        for part, sizes in SMALLER.items()
+        for field, size in sizes.items()
+        if any(each.name == field for each in dataclasses.fields(getattr(plain, part)))
+    ]
     config = compose(name, [*overrides, *smaller], folders)
 
     slices = config.data.slices
