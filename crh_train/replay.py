@@ -138,6 +138,8 @@ def replay(
         difference=difference,
         arrays=comparison.arrays,
         final_state=comparison.final_state,
+        fingerprint=session["fingerprint"],
+        version=session["version"],
     )
 
 

@@ -30,6 +30,8 @@ class ReplayReport:
     difference: Difference | None  # the first one
     arrays: tuple[str, ...]  # in words, the arrays that differ at the first checkpoint that does
     final_state: str | None  # the last compared checkpoint's hash, as replayed
+    fingerprint: Mapping[str, Any]  # of the machine and software that replayed
+    version: str  # of the crh-train that did
 
 
 def document(report: ReplayReport) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains on the MNI152 template, replays the end of the run as a machine of 2008 would (one thread, no AVX), verifies
-# its last checkpoint, and says where the report is.
+# its last checkpoint, and makes a page of all that to open in a browser.
 set -euo pipefail
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 field() { python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
@@ -13,4 +13,5 @@ case $(uname -m) in
 esac
 say "${older[@]}" crh-train replay "$(field run <<<"$done")" --from 28 runtime.threads=1
 say crh-train verify "$(field checkpoint <<<"$done")"
-printf '\nreport: %s\n' "$(field report <<<"$done")"
+say crh-train report "$(field run <<<"$done")"
+printf '\nopen in a browser: %s\n' "$PWD/runs/$(field run <<<"$done").html"

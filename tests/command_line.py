@@ -39,6 +39,7 @@ COMMANDS = (
     "diagnose",
     "watch",
     "export",
+    "report",
     "data",
     "gc",
     "doctor",

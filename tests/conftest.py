@@ -125,7 +125,7 @@ def swept(shared: Path, env: dict[str, str], finished: RunFolder) -> Made:
     has `finished` already."""
 
     def make(folder: Path) -> None:
-        shutil.copytree(finished.path.parent, folder / "runs")
+        shutil.copytree(finished.path, folder / "runs" / finished.name)
         product = ("engine.seed=0,1", "engine.micro_batches=1,3")
         _record(folder, "sweep", crh("run", "-m", *TINY, *product, "--json", env=env, cwd=folder))
 

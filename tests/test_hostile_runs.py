@@ -112,6 +112,6 @@ def test_no_document_ends_in_a_traceback(finished: RunFolder, template: Path, tm
 def test_hostile_metrics_end_in_a_line(finished: RunFolder, tmp_path: Path, metrics: str) -> None:
     shutil.copytree(finished.path, tmp_path / "runs" / finished.name)
     (tmp_path / "runs" / finished.name / "reports" / "validation_metrics.json").write_text(metrics)
-    for words in (["show", finished.name], ["list"]):
+    for words in (["show", finished.name], ["report", finished.name], ["list"]):
         said = CliRunner().invoke(app, [*words, "--runs", str(tmp_path / "runs")])
         assert isinstance(said.exception, SystemExit | None), (words, said.exception)

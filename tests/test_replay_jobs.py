@@ -78,7 +78,7 @@ def test_the_first_difference_is_that_of_the_whole(finished: RunFolder, own: dic
     said = [crh("replay", run.name, *words, "--json", env=own, cwd=tmp_path) for words in ([], ["--jobs", "2"])]
     assert [(each.returncode, each.stderr) for each in said] == [(1, ""), (1, "")]
     whole, parts = map(document, said)
-    assert parts == {**whole, "segments": 2, "scratch": parts["scratch"]}
+    assert parts == {**whole, "segments": 2, **{key: parts[key] for key in ("scratch", "record")}}
     assert (parts["steps_compared"], parts["checkpoints_compared"]) == (cut, 2)
     assert (parts["difference"]["step"], parts["difference"]["field"]) == (cut, "loss")
     assert parts["arrays"][0].startswith(f"state after step {cut}: 'model ")

@@ -25,6 +25,8 @@ def report(first: int, last: int, steps: int, checkpoints: int, difference: Diff
         difference=difference,
         arrays=() if difference is None else ("state after step 8: 'root key': 1 of 2 elements differ",),
         final_state=f"{last:064}" if checkpoints else None,
+        fingerprint={"threads": 4},
+        version="0.1.0",
     )
 
 

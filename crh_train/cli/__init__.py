@@ -19,6 +19,7 @@ from crh_train.cli.gc import gc
 from crh_train.cli.listing import list_runs
 from crh_train.cli.output import EXIT_CODES
 from crh_train.cli.replay import replay
+from crh_train.cli.report import report
 from crh_train.cli.resume import resume
 from crh_train.cli.run import run
 from crh_train.cli.show import show
@@ -46,6 +47,7 @@ app.add_typer(data, name="data")
 app.command("diff", epilog=EXIT_CODES)(diff)
 app.command("compare", epilog=EXIT_CODES)(compare)
 app.command("diagnose", epilog=EXIT_CODES)(diagnose)
+app.command("report", epilog=EXIT_CODES)(report)
 app.command("gc", epilog=EXIT_CODES)(gc)
 app.command("doctor", epilog=EXIT_CODES)(doctor)
 

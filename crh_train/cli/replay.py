@@ -62,7 +62,8 @@ def replay(
 
     It runs the program that was archived with the run, whatever has become of the code since.
     Every value of the chronicle and the state at every checkpoint must be the same; else the first step that differs
-    is named and the exit code is 1. The scratch folder is removed, unless bits differ.
+    is named and the exit code is 1. The scratch folder is removed, unless bits differ. The verdict is kept
+    beside the run, in `HASH.replays`, where `crh-train report` finds it.
     """
     from crh_train import compilation_cache
     from crh_train.cli.lifeline import end_with_parent
@@ -104,13 +105,27 @@ def replay(
     finally:
         if kept is None:
             shutil.rmtree(scratch)
+    recorded, unrecorded = _recorded(folder, report) if segment is None else (None, None)
     if json_output:
-        emit({**document(report), "scratch": None if kept is None else str(kept)})
+        emit({**document(report), "scratch": None if kept is None else str(kept), "record": recorded})
     else:
+        if unrecorded is not None:
+            typer.echo(f"note: the verdict is not kept: {unrecorded}", err=True)
         _print(folder.name, report, kept, _shares(config, len(segments), jobs) if jobs > 1 else None)
         following(f"crh-train verify {folder.argument}" if kept is None else f"crh-train doctor; look into {kept}")
     if kept is not None:
         raise typer.Exit(1)
+
+
+def _recorded(folder: "RunFolder", report: "ReplayReport") -> tuple[str | None, str | None]:
+    """Where the verdict is kept, or why it is not: runs that may only be read are replayed all the same."""
+    from crh_train.errors import StorageFailed
+    from crh_train.replay_records import record
+
+    try:
+        return str(record(folder, report)), None
+    except StorageFailed as error:
+        return None, str(error)
 
 
 def _here(
