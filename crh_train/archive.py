@@ -4,10 +4,12 @@ it was made from, runs under later versions of JAX, and is what the run itself e
     init               {key} -> state
     step               state, {image, label, sample} -> state, {loss, coherence, lr, grad_norm, leaf_grad_norms}
     order              {key, epoch} -> {order}
+    predict            parameters, {image} -> {image} or {probabilities}, of one sample (`engine.make_predict`)
     prepare_<X>_<Y>_<Z>  {image, labels} -> {image, labels}, of a volume of that shape
 
 Each takes and gives flat mappings of plain arrays, so that no Python class is needed to call it. `key` is the two words
-of the root key; `state` is as `state.flatten` names it; `label` and `labels` are absent where there are none.
+of the root key; `state` is as `state.flatten` names it, parameters as the model does; `label` and `labels` are absent
+where there are none.
 
     program.json = {"format": 1, "functions": {name: {"arguments", "results", "sha256"}}, "jax": version,
                     "leaves": […], "platforms": […], "steps_per_epoch": n}
@@ -39,6 +41,9 @@ from crh_train.state import flatten, unflatten
 from crh_train.types import Batch, StepMetrics, TrainState
 
 FORMAT = 1
+PREDICT = "predict"
+IMAGE, PROBABILITIES = "image", "probabilities"
+"""What `predict` gives, by its name: an image, or for each class its probability, on the last axis."""
 _DOCUMENT = {
     "format": int,
     "functions": {...: {"arguments": list, "results": list, "sha256": str}},
@@ -107,16 +112,7 @@ def open_program(stored: StoredProgram, placement: NamedSharding) -> Functions:
       CorruptRun: a file is no exported function, or the format is another one.
       EnvironmentRefused: the program was not made for what this machine computes on.
     """
-    if (message := misfit(stored.document, _DOCUMENT)) is not None:
-        raise CorruptRun(f"program.json: {message}")
-    if stored.document["format"] != FORMAT:
-        raise CorruptRun(f"program.json: expected format {FORMAT}, found {stored.document['format']}")
-    here = export.default_export_platform()
-    if here not in stored.document["platforms"]:
-        raise EnvironmentRefused(
-            f"the program was made for {' and '.join(stored.document['platforms'])}, this machine computes on {here}; "
-            "set JAX_PLATFORMS to one of those"
-        )
+    _check_usable(stored.document)
     calls = {name: _call(name, data) for name, data in stored.files.items()}
 
     def init(root: Array) -> TrainState:
@@ -143,10 +139,38 @@ def open_program(stored: StoredProgram, placement: NamedSharding) -> Functions:
     )
 
 
+def open_predict(document: Mapping[str, Any], data: bytes) -> Callable[[Mapping[str, np.ndarray], np.ndarray], Array]:
+    """The function `predict` of the program that `document` describes, of which `data` is the file: parameters, image
+    of one sample -> image or probabilities. The program's other functions are not needed. Raises as `open_program`."""
+    _check_usable(document)
+    call = jax.jit(_call(PREDICT, data))
+
+    def predict(params: Mapping[str, np.ndarray], image: np.ndarray) -> Array:
+        (output,) = call(params, {"image": image}).values()
+        made: Array = output
+        return made
+
+    return predict
+
+
+def _check_usable(document: Mapping[str, Any]) -> None:
+    if (message := misfit(document, _DOCUMENT)) is not None:
+        raise CorruptRun(f"program.json: {message}")
+    if document["format"] != FORMAT:
+        raise CorruptRun(f"program.json: expected format {FORMAT}, found {document['format']}")
+    here = export.default_export_platform()
+    if here not in document["platforms"]:
+        raise EnvironmentRefused(
+            f"the program was made for {' and '.join(document['platforms'])}, this machine computes on {here}; "
+            "set JAX_PLATFORMS to one of those"
+        )
+
+
 def differing(recorded: StoredProgram, found: StoredProgram) -> list[str]:
-    """The functions that are not the same in two programs."""
-    one, other = ({(name, digest_bytes(data)) for name, data in program.files.items()} for program in (recorded, found))
-    return sorted({name for name, _ in one ^ other})
+    """The functions of `recorded` that `found` does not have, or has otherwise. What `found` has besides is no part of
+    the run: a run that is older than the function `predict` is trained by the same functions all the same."""
+    there = {(name, digest_bytes(data)) for name, data in found.files.items()}
+    return sorted(name for name, data in recorded.files.items() if (name, digest_bytes(data)) not in there)
 
 
 def _export(each: Function, platforms: Sequence[str]) -> export.Exported:

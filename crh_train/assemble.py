@@ -30,7 +30,7 @@ from crh_train.data.sources import SOURCES
 from crh_train.data.volume import Source, image_shape
 from crh_train.determinism import Determinism, make_native, make_portable
 from crh_train.digest import digest_json
-from crh_train.engine import StepParts, make_init, make_train_step
+from crh_train.engine import StepParts, make_init, make_predict, make_train_step
 from crh_train.errors import ConfigError
 from crh_train.models import cnn, gru, mlp, unet, unet3d
 from crh_train.models.read_out import averaged
@@ -155,6 +155,7 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
     train_step = make_train_step(parts, config.engine.micro_batches)
     if config.diagnostics.act:
         train_step = learning_rate_factor.reporting(train_step)
+    predict = make_predict(parts)
     prepare = preparation.make(config.data, source.classes)
     start = jax.eval_shape(init, root_key(0))
     _check_whole_samples(parts, start.params, layout(config, source))
@@ -169,6 +170,9 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
     def flat_order(given: Flat) -> Flat:
         return {"order": index_stream.epoch_order(wrapped(given["key"]), given["epoch"], samples)}
 
+    def flat_predict(params: Flat, given: Flat) -> Flat:
+        return {archive.PROBABILITIES if parts.task.classes else archive.IMAGE: predict(params, given["image"])}
+
     per_pixel = source.classes > 0 and source.labelled == "pixel"
 
     def flat_prepare(volume: Flat) -> Flat:
@@ -182,10 +186,12 @@ def archive_program(config: RunConfig, source: Source, manifest: Mapping[str, An
         **({"label": _like(jnp.int32, *(pixels if per_pixel else [size]))} if source.classes else {}),
         "sample": _like(jnp.int32, size),
     }
+    of_one = {"image": _like(jnp.float32, *batch["image"].shape[1:])}
     functions = {
         "init": Function(flat_init, (key,)),
         "step": Function(flat_step, (jax.eval_shape(flatten, start), batch)),
         "order": Function(flat_order, ({**key, "epoch": _like(jnp.int32)},)),
+        archive.PREDICT: Function(flat_predict, (start.params, of_one)),
     }
     for image, classes in sorted({(image_shape(source, volume), volume.shape) for volume in source.volumes}):
         given = {"image": _like(jnp.float32, *image), **({"labels": _like(jnp.int32, *classes)} if per_pixel else {})}

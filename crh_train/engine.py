@@ -71,6 +71,24 @@ def make_pair(task: Task, tokenizer: Tokenizer) -> Pair:
     return pair
 
 
+def make_predict(parts: StepParts) -> Callable[[Params, Array], Array]:
+    """params, image of one sample as prepared, [T, H, W] or [T, H, W, M] -> what the model makes of it: an image
+    [T, H, W] or [T, H, W, M], or probabilities of classes, [T, H, W, K] or [K].
+
+    The model's input is the task's, but for what the task draws: nothing is drawn. No target is read.
+    """
+    task, tokenizer = parts.task, parts.tokenizer
+
+    def predict(params: Params, image: Array) -> Array:
+        unread = jnp.zeros((1,) if task.whole else (1, *image.shape[:3]), jnp.int32) if task.classes else None
+        source, _ = task.pair(image[None], unread)
+        prediction = parts.model.apply(params, tokenizer.encode(source))
+        output: Array = jax.nn.softmax(prediction, axis=-1) if task.classes else tokenizer.decode(prediction)
+        return output[0]
+
+    return predict
+
+
 def make_train_step(parts: StepParts, micro_batches: int) -> TrainStep:
     """One optimizer step as a pure function of state and batch; jit it with the state donated.
 

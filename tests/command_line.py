@@ -38,6 +38,7 @@ COMMANDS = (
     "compare",
     "diagnose",
     "watch",
+    "predict",
     "export",
     "report",
     "data",

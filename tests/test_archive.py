@@ -13,7 +13,7 @@ from jax import export
 from store_samples import flip
 
 import crh_train
-from crh_train.archive import differing, open_program
+from crh_train.archive import PREDICT, differing, open_predict, open_program
 from crh_train.checkpoint import read
 from crh_train.compose import packaged_conf
 from crh_train.distribution import placements
@@ -26,7 +26,7 @@ from crh_train.verification import verify_run
 LOSS = "return _mean_square(prediction - target)"
 ANOTHER_LOSS = "return 2.0 * _mean_square(prediction - target)"
 THE_SAME_LOSS = "return 1.0 * _mean_square(prediction - target)"
-FUNCTIONS = ["init", "order", "prepare_197_233_189", "step"]
+FUNCTIONS = ["init", "order", "predict", "prepare_197_233_189", "step"]
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +255,20 @@ def test_programs_differ_in_the_functions_that_differ(program: StoredProgram) ->
     assert differing(program, program) == []
     other = {name: data for name, data in program.files.items() if name != "order"} | {"init": b"another"}
     assert differing(program, program._replace(files=other)) == ["init", "order"]
+
+
+def test_a_run_without_the_function_predict_differs_in_nothing(program: StoredProgram) -> None:
+    older = StoredProgram(program.document, {name: data for name, data in program.files.items() if name != PREDICT})
+    assert differing(older, program) == []
+    assert differing(program, older) == [PREDICT]
+    assert differing(older, StoredProgram({}, {**program.files, "step": b"another"})) == ["step"]
+
+
+def test_predict_needs_no_other_function(finished: RunFolder, program: StoredProgram) -> None:
+    weights = read(finished.checkpoints()[-1].path).model_state
+    image = np.random.default_rng(0).random((1, 48, 48), np.float32)
+    found = np.asarray(open_predict(program.document, program.files[PREDICT])(weights, image))
+    assert (found.shape, found.dtype) == ((1, 48, 48), np.float32)
+    assert program.document["functions"][PREDICT]["results"] == [{"image": ["float32", [1, 48, 48]]}]
+    with pytest.raises(CorruptRun, match="expected format 1, found 2"):
+        open_predict({**program.document, "format": 2}, program.files[PREDICT])

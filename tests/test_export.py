@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 from command_line import append, contents, copied, crh, document, refused
 from conftest import Made
 from store_samples import flip
@@ -12,8 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from crh_train import checkpoint
 from crh_train.chronicle import LINES_NAME
 from crh_train.exports import TARGETS
+from crh_train.exports import safetensors as weights
 from crh_train.exports.tensorboard import SERIES, export
 from crh_train.run_store import RunFolder
 from crh_train.run_summary import run_document
@@ -135,3 +139,51 @@ def test_a_person_is_told_the_file_and_what_to_do_with_it(
     assert (said.returncode, said.stderr) == (0, "")
     assert f"steps     {len(finished.chronicle())}\n" in said.stdout
     assert said.stdout.endswith(f"next: tensorboard --logdir {logs}\n")
+
+
+# --- safetensors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [None, "1"])
+def test_the_package_safetensors_reads_back_every_weight(
+    finished: RunFolder, which: str | None, tmp_path: Path
+) -> None:
+    stored = finished.checkpoints()[-1 if which is None else 0]
+    path = weights.export(finished, tmp_path / "weights.safetensors", which).path
+    expected, found = checkpoint.read(stored.path).model_state, safetensors.numpy.load_file(path)
+    assert list(found) == sorted(expected)
+    for name, array in expected.items():
+        assert (found[name].dtype, found[name].shape) == (np.float32, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+    with safetensors.safe_open(path, "numpy") as file:
+        assert file.metadata() == {
+            "format": "crh-train",
+            "run_hash": finished.run_hash,
+            "checkpoint_hash": stored.name.hash,
+            "config_hash": finished.run_document()["config_hash"],
+        }
+
+
+def test_the_same_weights_are_the_same_bytes(finished: RunFolder, env: dict[str, str], tmp_path: Path) -> None:
+    for name in ("jax", "jaxlib", "optax"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')\n")
+    bare = {**env, "PYTHONPATH": f"{tmp_path}{os.pathsep}{env['PYTHONPATH']}"}
+    words = ["export", finished.name, "--to", "safetensors", "-o", tmp_path / "logs", "--checkpoint", "last"]
+    said = crh(*words, env=bare, cwd=finished.path.parents[1])
+    assert (said.returncode, said.stderr) == (0, "")
+    path = tmp_path / "logs" / f"{finished.name}-e00003.safetensors"
+    assert f"file        {path}\n" in said.stdout
+    again = weights.export(finished, tmp_path / "again.safetensors").path
+    assert path.read_bytes() == again.read_bytes()
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+
+
+def test_a_damaged_checkpoint_and_an_odd_wish_export_nothing(
+    store: RunFolder, env: dict[str, str], tmp_path: Path
+) -> None:
+    words = ["export", store.name, "-o", "out", "--to"]
+    said = refused(crh(*words, "tensorboard", "--checkpoint", "1", env=env, cwd=tmp_path), 2)
+    assert said == "--to tensorboard writes the whole run; --checkpoint is for --to safetensors"
+    flip(store.checkpoints()[0].path, -9)
+    assert "checkpoints/e00001" in refused(crh(*words, "safetensors", "--checkpoint", "1", env=env, cwd=tmp_path), 3)
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,7 @@ from crh_train.cli.export import export
 from crh_train.cli.gc import gc
 from crh_train.cli.listing import list_runs
 from crh_train.cli.output import EXIT_CODES
+from crh_train.cli.predict import predict
 from crh_train.cli.replay import replay
 from crh_train.cli.report import report
 from crh_train.cli.resume import resume
@@ -42,6 +43,7 @@ app.command("resume", epilog=EXIT_CODES)(resume)
 app.command("list", epilog=EXIT_CODES)(list_runs)
 app.command("show", epilog=EXIT_CODES)(show)
 app.command("watch", epilog=EXIT_CODES)(watch)
+app.command("predict", epilog=EXIT_CODES)(predict)
 app.command("export", epilog=EXIT_CODES)(export)
 app.add_typer(data, name="data")
 app.command("diff", epilog=EXIT_CODES)(diff)

@@ -20,15 +20,20 @@ def _offered(incomplete: str) -> list[str]:
 def export(
     run: HashArgument,
     to: Annotated[
-        str, typer.Option("--to", metavar="TARGET", help="Whose format: tensorboard.", autocompletion=_offered)
+        str,
+        typer.Option("--to", metavar="TARGET", help="Whose format: safetensors, tensorboard.", autocompletion=_offered),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="Where it goes.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="last|best|EPOCH", help="Whose weights; the last checkpoint's, unless given.")
+    ] = None,
     runs: RunsOption = Path("runs"),
     json_output: JsonOption = False,
 ) -> None:
     """Write a run, finished or not, for another tool; the run stays as it is, and the same run gives the same bytes.
 
     crh-train export 81e3 --to tensorboard -o logs
+    crh-train export 81e3 --to safetensors --checkpoint best -o weights.safetensors
     """
     from crh_train.errors import UsageError
     from crh_train.exports import TARGETS, targets
@@ -36,7 +41,7 @@ def export(
     if to not in TARGETS:
         raise UsageError(f"--to {to} is unknown; expected one of: {', '.join(targets())}; nothing was written")
     folder = found_run(run, runs)
-    exported = import_module(TARGETS[to]).export(folder, output)
+    exported = import_module(TARGETS[to]).export(folder, output, checkpoint)
     if json_output:
         emit({"run": folder.name, "to": to, "path": str(exported.path), **exported.facts})
         return

@@ -101,6 +101,14 @@ def _volume(path: Path, root: Path) -> Volume:
         )
 
 
+def read_kspace(path: Path) -> np.ndarray:
+    """float32 [slices, coils, rows, columns, 2] of one file, whoever's it is. Raises `DataError` as reading does."""
+    with _opened(path) as (stream, file):
+        _samples(file, path)
+        sha256 = _digest(stream)
+    return _read(path, sha256).image
+
+
 def _read(path: Path, sha256: str) -> Voxels:
     with _opened(path) as (stream, file):
         _check_unchanged(stream, sha256, path)

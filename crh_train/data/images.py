@@ -134,15 +134,15 @@ def _read(
         return pictures.read_pixels(source_file.read_unchanged(root / name, files[name]), root / name)
 
     def image(name: str) -> np.ndarray:
-        return _sized(pictures.intensities(pixels(name), window, root / name), config)
+        return sized(pictures.intensities(pixels(name), window, root / name), config)
 
     if kind == "target" and row.partner is not None:
-        return Voxels(_as_volume(np.stack([image(row.file), image(row.partner)], axis=-1)), None)
+        return Voxels(as_volume(np.stack([image(row.file), image(row.partner)], axis=-1)), None)
     if kind == "mask" and row.partner is not None:
-        classes = _sized(_classes(pixels(row.partner), names, root / row.partner), config)
-        return Voxels(_as_volume(image(row.file)), _as_volume(classes))
+        classes = sized(_classes(pixels(row.partner), names, root / row.partner), config)
+        return Voxels(as_volume(image(row.file)), as_volume(classes))
     label = None if row.label is None else np.asarray(names.index(row.label), np.int32)
-    return Voxels(_as_volume(image(row.file)), label)
+    return Voxels(as_volume(image(row.file)), label)
 
 
 def _classes(values: np.ndarray, names: Sequence[str], path: Path) -> np.ndarray:
@@ -156,13 +156,14 @@ def _classes(values: np.ndarray, names: Sequence[str], path: Path) -> np.ndarray
     return classes
 
 
-def _sized(stack: np.ndarray, config: ImagesConfig) -> np.ndarray:
+def sized(stack: np.ndarray, config: ImagesConfig) -> np.ndarray:
+    """[S, rows, columns, …] at `config.shape`: fitted into it or not, then cropped or padded. int32 are classes."""
     if config.resize:
         size = resizing.fitted(stack.shape[1], stack.shape[2], config.shape)
         stack = resizing.nearest(stack, size) if stack.dtype == np.int32 else resizing.linear(stack, size)
     return resizing.crop_or_pad(stack, config.shape)
 
 
-def _as_volume(stack: np.ndarray) -> np.ndarray:
+def as_volume(stack: np.ndarray) -> np.ndarray:
     """[S, rows, columns, …] as the volume [X, Y, Z, …] whose axial slices (`preparation.cut`) are these pictures."""
     return np.ascontiguousarray(np.swapaxes(stack[:, ::-1, ::-1], 0, 2))

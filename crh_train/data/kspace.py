@@ -78,9 +78,14 @@ def undersample(image: Array, mask: Array | np.ndarray) -> Array:
 
 
 def input_and_target(kspace: Array, mask: Array | np.ndarray, shape: Sequence[int]) -> Array:
+    """`magnitudes`, both divided by the second one's largest value in the volume."""
+    pictures = magnitudes(kspace, mask, shape)
+    return pictures / jnp.max(pictures[..., 1])
+
+
+def magnitudes(kspace: Array, mask: Array | np.ndarray, shape: Sequence[int]) -> Array:
     """Images of the sampled and of all columns, from the k-space of one volume: float32 [S, coils, rows, columns, 2],
-    real and imaginary parts -> float32 [S, rows', columns', 2], at most `shape`, the centre. Both are divided by the
-    second one's largest value in the volume.
+    real and imaginary parts -> float32 [S, rows', columns', 2], at most `shape`, the centre.
 
         √ Σ_coils | F⁻¹ (mask · kspace) |²,  F the centred orthonormal two-dimensional Fourier transform
 
@@ -102,7 +107,7 @@ def input_and_target(kspace: Array, mask: Array | np.ndarray, shape: Sequence[in
         return jnp.sqrt(jnp.sum(jnp.real(coils) ** 2 + jnp.imag(coils) ** 2, axis=0))
 
     pictures: Array = lax.map(of_slice, kspace)
-    return pictures / jnp.max(pictures[..., 1])
+    return pictures
 
 
 def _inverse_transform(samples: Array, axis: int, size: int) -> Array:

@@ -1,4 +1,4 @@
-"""A run written for the tools of others, by one module each: `export(folder, output) -> Exported`.
+"""A run written for the tools of others, by one module each: `export(folder, output, checkpoint) -> Exported`.
 
 The run itself stays as it is. A module imports what it needs beyond crh-train's own requirements when it is called.
 """
@@ -17,6 +17,7 @@ class Exported(NamedTuple):
 
 
 TARGETS: Mapping[str, str] = {
+    "safetensors": "crh_train.exports.safetensors",
     "tensorboard": "crh_train.exports.tensorboard",
 }
 """What `--to` takes -> the module that writes it."""

@@ -31,14 +31,16 @@ _MAX_IMAGE_BYTES = 64 << 20
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
-def export(folder: RunFolder, output: Path) -> Exported:
+def export(folder: RunFolder, output: Path, which: str | None = None) -> Exported:
     """Write the event file of a run, finished or not, over an older one.
 
     Raises:
-      UsageError: tensorboardX is not installed.
+      UsageError: tensorboardX is not installed, or one checkpoint is asked for: the file is of the whole run.
       CorruptChronicle: a line is damaged. One that is being written is left out.
       CorruptRun: another file of the run cannot be read.
     """
+    if which is not None:
+        raise UsageError("--to tensorboard writes the whole run; --checkpoint is for --to safetensors")
     try:
         import tensorboardX  # noqa: F401
     except ImportError as error:
