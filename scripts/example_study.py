@@ -1,7 +1,8 @@
-"""Writes a folder of DICOM files to try crh-train with: python scripts/example_study.py FOLDER
+"""Writes two folders of DICOM files to try crh-train with: python scripts/example_study.py STUDY NOISY
 
-Six made-up patients, each the MNI152 template stretched and shaded a little otherwise, 2 mm, in axial slices whose file
-names say nothing. Without clinical meaning. Needs pydicom: pip install 'crh-train[mri]'.
+STUDY has six made-up patients, each the MNI152 template stretched and shaded a little otherwise, 2 mm, in axial slices
+whose file names say nothing; NOISY has a seventh, with Rician noise. Without clinical meaning. Needs pydicom:
+pip install 'crh-train[mri]'.
 """
 
 import argparse
@@ -19,6 +20,7 @@ PATIENTS = 6
 SLICES = 30
 STEP = 2  # voxels of 1 mm from one to the next that is taken, along each axis
 FIRST = 25  # of the taken slices, from below
+NOISE = 0.06  # standard deviation of both parts of the signal, of its maximum
 
 
 def template() -> np.ndarray:
@@ -41,8 +43,15 @@ def patient(image: np.ndarray, number: int) -> np.ndarray:
     return np.rint(1000 * image ** (0.8 + 0.08 * number)).astype(np.uint16)
 
 
+def noisy(voxels: np.ndarray) -> np.ndarray:
+    """The magnitude of a complex signal with normal noise in both parts."""
+    real, imaginary = np.random.default_rng(0).normal(scale=1000 * NOISE, size=(2, *voxels.shape))
+    return np.rint(np.hypot(voxels + real, imaginary)).astype(np.uint16)
+
+
 def write(folder: Path, number: int, voxels: np.ndarray) -> None:
     """One series, axial: rows go to the back, columns to the patient's left, as DICOM counts."""
+    folder.mkdir(parents=True)
     series = generate_uid(entropy_srcs=["crh-train example", str(number)])
     for index in range(voxels.shape[2]):
         header = pydicom.Dataset()
@@ -68,14 +77,14 @@ def write(folder: Path, number: int, voxels: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    root = parser.parse_args().folder
+    parser.add_argument("study", type=Path)
+    parser.add_argument("noisy", type=Path)
+    given = parser.parse_args()
     image = template()
     for number in range(PATIENTS):
-        folder = root / f"exam{number}"
-        folder.mkdir(parents=True)
-        write(folder, number, patient(image, number))
-    print(f"{PATIENTS} series of {SLICES} slices in {root}")
+        write(given.study / f"exam{number}", number, patient(image, number))
+    write(given.noisy, PATIENTS, noisy(patient(image, PATIENTS)))
+    print(f"{PATIENTS} series of {SLICES} slices in {given.study}, one in {given.noisy}")
 
 
 if __name__ == "__main__":
