@@ -154,9 +154,11 @@ def completions(words: list[str], env: dict[str, str], cwd: Path) -> list[str]:
 def test_completion(finished: RunFolder, env: dict[str, str], tmp_path: Path) -> None:
     offered = completions(["run", ""], env, tmp_path)
     assert {"conf=mri_cosine", "model=unet", "optimizer=adam", "engine.epochs=", "runtime.threads="} <= set(offered)
-    assert completions(["run", "conf=mri"], env, tmp_path) == ["conf=mri_cosine", "conf=mri_step"]
+    assert completions(["run", "conf=mri"], env, tmp_path) == [
+        *("conf=mri_cosine", "conf=mri_denoise", "conf=mri_step", "conf=mri_superres")
+    ]
     assert completions(["run", "conf", "=", "mri_c"], env, tmp_path) == ["mri_cosine"]  # bash cuts words at =
-    assert completions(["run", "conf", "=", "mri_step", "model", "=", "u"], env, tmp_path) == ["unet"]
+    assert completions(["run", "conf", "=", "mri_step", "model", "=", "u"], env, tmp_path) == ["unet", "unet3d"]
     assert completions(["run", "conf", "=", "mri_step", "mod"], env, tmp_path)[:2] == ["model=cnn", "model=gru"]
     assert completions(["show", finished.name[:3]], env, finished.path.parents[1]) == [finished.name]
     (tmp_path / "conf").mkdir()

@@ -199,7 +199,11 @@ def test_no_process_outlives_one_that_is_killed(
     running: tuple[subprocess.Popen[str], list[int]], own: dict[str, str]
 ) -> None:
     parent, started = running
+    for pid in started:
+        os.kill(pid, signal.SIGSTOP)  # so that none comes to its end before its parent does
     parent.kill()
+    for pid in started:
+        os.kill(pid, signal.SIGCONT)
     parent.communicate(timeout=LIMIT)
     until(lambda: all(gone(pid) for pid in started))
     (left,) = scratch(own)

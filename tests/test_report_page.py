@@ -31,8 +31,9 @@ HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\u202e\x07{{
 
 
 @pytest.fixture(scope="module")
-def said(finished: RunFolder) -> Contents:
-    return read(finished)
+def said(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """Of a copy, beside which no other test leaves the verdict of a replay."""
+    return read(copied(finished, tmp_path_factory.mktemp("page") / "runs"))
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ def test_a_run_that_is_removed_ends_it(store: RunFolder, screen: dict[str, str],
         code, written = watching.end()
         (tmp_path / "elsewhere").rename(store.path)
     assert code in (2, 3)
-    assert plain(written).splitlines()[-1].startswith("error: ")
+    assert "error: run " in plain(written).splitlines()[-1]  # behind what stood on the screen that it leaves
     assert "Traceback" not in written
 
 
