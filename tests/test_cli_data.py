@@ -2,14 +2,30 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import pydicom
 import pytest
 from command_line import crh, document, only_run, refused
 from layout_samples import TRAINED, WRITERS, describe, heads, save, write_nnunet
 
+CASES = {"nnunet": "imagesTr/*_0000.nii.gz", "bids": "sub-*/anat/*_T1w.nii.gz", "dicom": "IM*"}
+
+
+def seen_by_others(layout: str, path: Path) -> tuple[Any, str]:
+    """Where the voxels of a case lie, and what it says of its making, as the field's own tools read it."""
+    if layout == "dicom":
+        slices = [pydicom.dcmread(file) for file in path.iterdir()]
+        fields = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+        said = {str(each.DerivationDescription) if "DerivationDescription" in each else "" for each in slices}
+        return sorted(str([each[name].value for name in fields]) for each in slices), said.pop()
+    image: Any = nibabel.load(path)
+    return (image.shape, image.affine.tobytes()), image.header["descrip"].item().decode()
+
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_a_layout_is_checked_trained_and_replayed(layout: str, env: dict[str, str], tmp_path: Path) -> None:
+def test_a_layout_is_checked_trained_replayed_and_predicted(layout: str, env: dict[str, str], tmp_path: Path) -> None:
     folder = WRITERS[layout](tmp_path / "own")
     words = [*TRAINED, f"data={layout}", f"runtime.data_root={folder}", "data.spacing=[6,7,6]"]
     trained = document(crh("run", *words, "--json", env=env, cwd=tmp_path))
@@ -23,6 +39,13 @@ def test_a_layout_is_checked_trained_and_replayed(layout: str, env: dict[str, st
     assert str(tmp_path) not in str(manifest)
     again = document(crh("replay", trained["run"], "--json", env=env, cwd=tmp_path))
     assert (again["identical"], again["final_state"]) == (True, trained["checkpoint_hash"])
+    case = min(folder.glob(CASES[layout]))
+    made = tmp_path / f"made{'' if case.is_dir() else '.nii.gz'}"
+    said = crh("predict", trained["run"], case, "-o", made, env=env, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    place, making = seen_by_others(layout, made)
+    assert place == seen_by_others(layout, case)[0]
+    assert trained["checkpoint_hash"] in making
 
 
 def test_what_is_wrong_is_listed_and_training_does_not_begin(env: dict[str, str], tmp_path: Path) -> None:
