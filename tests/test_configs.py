@@ -1,7 +1,8 @@
 """Every configuration in `conf/` trains on real data, replays to the same bits and verifies, in fresh processes; but
 for those on a user's own data, which `test_data_fastmri.py` and its neighbours try.
 
-The run is done by code that is not optimised, which is compiled much sooner, and the replay by XLA's usual code.
+All is done by code that is not optimised, which is compiled much sooner, and once; `test_bit_matrix.py` has the bits of
+XLA's usual code.
 """
 
 import json
@@ -40,8 +41,9 @@ def overrides(name: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if compose(name, [], [CONF]).data.name == "mni152"])
-def test_trains_replays_and_verifies(name: str, compiling: dict[str, str], tmp_path: Path) -> None:
-    said = crh("run", f"conf={name}", *overrides(name), "--json", env=compiling | NOT_OPTIMISED, cwd=tmp_path)
+def test_trains_replays_and_verifies(name: str, env: dict[str, str], tmp_path: Path) -> None:
+    quick = env | NOT_OPTIMISED
+    said = crh("run", f"conf={name}", *overrides(name), "--json", env=quick, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     trained = document(said)
     assert (trained["status"], trained["epochs"]) == ("finished", EPOCHS)
@@ -50,15 +52,15 @@ def test_trains_replays_and_verifies(name: str, compiling: dict[str, str], tmp_p
     assert len(losses) == trained["steps"] > EPOCHS
     assert len(set(losses)) > EPOCHS
 
-    replayed = document(crh("replay", trained["run"], "--json", env=compiling, cwd=tmp_path))
+    replayed = document(crh("replay", trained["run"], "--json", env=quick, cwd=tmp_path))
     assert replayed["identical"] is True
     assert replayed["promised"] is True
     assert replayed["steps_compared"] == trained["steps"]
     assert replayed["checkpoints_compared"] == EPOCHS
     assert replayed["final_state"] == trained["checkpoint_hash"]
 
-    assert document(crh("verify", trained["run"], "--json", env=compiling, cwd=tmp_path))["findings"] == []
-    verified = crh("verify", trained["checkpoint"], "--json", env=compiling, cwd=tmp_path)
+    assert document(crh("verify", trained["run"], "--json", env=quick, cwd=tmp_path))["findings"] == []
+    verified = crh("verify", trained["checkpoint"], "--json", env=quick, cwd=tmp_path)
     assert verified.returncode == 0
     assert document(verified)["newest_good_hash"] == trained["checkpoint_hash"]
 
