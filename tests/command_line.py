@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,18 @@ def refused(said: subprocess.CompletedProcess[str], code: int) -> str:
 def only_run(runs: Path) -> RunFolder:
     (folder,) = RunStore(runs).list()
     return folder
+
+
+def trains_and_replays(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> RunFolder:
+    """The run of one epoch that `crh-train run` with `words` makes in `cwd`; its replay gives the same bits."""
+    said = crh("run", *words, "--json", env=env, cwd=cwd)
+    assert said.returncode == 0, said.stderr
+    trained = document(said)
+    assert (trained["status"], trained["epochs"]) == ("finished", 1)
+    replayed = document(crh("replay", trained["run"], "--json", env=env, cwd=cwd))
+    assert replayed["identical"] is True
+    assert replayed["final_state"] == trained["checkpoint_hash"]
+    return only_run(cwd / "runs")
 
 
 def copied(folder: RunFolder, runs: Path) -> RunFolder:

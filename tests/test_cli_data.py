@@ -7,7 +7,7 @@ from typing import Any
 import nibabel
 import pydicom
 import pytest
-from command_line import crh, document, only_run, refused
+from command_line import crh, document, refused, trains_and_replays
 from layout_samples import TRAINED, WRITERS, describe, heads, save, write_nnunet
 
 CASES = {"nnunet": "imagesTr/*_0000.nii.gz", "bids": "sub-*/anat/*_T1w.nii.gz", "dicom": "IM*"}
@@ -28,24 +28,21 @@ def seen_by_others(layout: str, path: Path) -> tuple[Any, str]:
 def test_a_layout_is_checked_trained_replayed_and_predicted(layout: str, env: dict[str, str], tmp_path: Path) -> None:
     folder = WRITERS[layout](tmp_path / "own")
     words = [*TRAINED, f"data={layout}", f"runtime.data_root={folder}", "data.spacing=[6,7,6]"]
-    trained = document(crh("run", *words, "--json", env=env, cwd=tmp_path))
-    assert (trained["status"], trained["epochs"]) == ("finished", 1)
-    manifest = only_run(tmp_path / "runs").identity().manifest
+    run = trains_and_replays(words, env, tmp_path)
+    manifest = run.identity().manifest
     found = document(crh("data", "check", *words, "--json", env=env, cwd=tmp_path))
     assert sum(found["samples"].values()) == len(manifest["samples"])
     splits = {sample["volume"]: sample["split"] for sample in manifest["samples"]}
     assert {case["case"]: case["split"] for case in found["cases"]} == splits
     assert {case["patient"] for case in found["cases"]} == {volume["patient"] for volume in manifest["volumes"]}
     assert str(tmp_path) not in str(manifest)
-    again = document(crh("replay", trained["run"], "--json", env=env, cwd=tmp_path))
-    assert (again["identical"], again["final_state"]) == (True, trained["checkpoint_hash"])
     case = min(folder.glob(CASES[layout]))
     made = tmp_path / f"made{'' if case.is_dir() else '.nii.gz'}"
-    said = crh("predict", trained["run"], case, "-o", made, env=env, cwd=tmp_path)
+    said = crh("predict", run.name, case, "-o", made, env=env, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     place, making = seen_by_others(layout, made)
     assert place == seen_by_others(layout, case)[0]
-    assert trained["checkpoint_hash"] in making
+    assert run.checkpoints()[-1].name.hash in making
 
 
 def test_what_is_wrong_is_listed_and_training_does_not_begin(env: dict[str, str], tmp_path: Path) -> None:

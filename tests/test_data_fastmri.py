@@ -12,7 +12,7 @@ import image_samples
 import jax
 import numpy as np
 import pytest
-from command_line import crh, document, only_run
+from command_line import trains_and_replays
 from image_samples import fastmri_folder, write_fastmri
 from training_samples import configured
 
@@ -264,14 +264,8 @@ def test_it_trains_and_replays_to_the_same_bits(tmp_path: Path, env: dict[str, s
     small = ("data.shape=[16,16]", "augmentation=none", "model.channels=4", "model.layers=2", "engine.batch_size=2")
     rest = ("engine.epochs=1", "runtime.progress=false", f"runtime.data_root={tmp_path / 'data'}")
     words = ("conf=mri_step", "data=fastmri", "task=paired", "scheduler.milestones=[1]", *small, *rest)
-    said = crh("run", *words, "--json", env=env, cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    trained = document(said)
-    assert (trained["status"], trained["epochs"]) == ("finished", 1)
-    replayed = document(crh("replay", trained["run"], "--json", env=env, cwd=tmp_path))
-    assert replayed["identical"] is True
-    assert replayed["final_state"] == trained["checkpoint_hash"]
-    prepared = {path.stem for path in only_run(tmp_path / "runs").path.rglob("prepare_*")}
+    run = trains_and_replays(words, env, tmp_path)
+    prepared = {path.stem for path in run.path.rglob("prepare_*")}
     assert prepared == {"prepare_2_3_32_27_2"}
 
 

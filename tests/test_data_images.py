@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from command_line import crh, document, only_run, refused
+from command_line import crh, refused, trains_and_replays
 from image_samples import images_folder, write_picture, write_table
 from training_samples import configured
 
@@ -296,14 +296,8 @@ def test_it_trains_and_replays_to_the_same_bits_unless_the_table_changed(tmp_pat
     small = ("data.shape=[16,16]", "augmentation=none", "model.channels=4", "model.layers=2", "engine.batch_size=4")
     rest = ("engine.epochs=1", "runtime.progress=false", f"runtime.data_root={tmp_path / 'data'}")
     words = ("conf=mri_step", "data=images", "task=paired", "scheduler.milestones=[1]", *small, *rest)
-    said = crh("run", *words, "--json", env=env, cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    trained = document(said)
-    assert (trained["status"], trained["epochs"]) == ("finished", 1)
-    replayed = document(crh("replay", trained["run"], "--json", env=env, cwd=tmp_path))
-    assert replayed["identical"] is True
-    assert replayed["final_state"] == trained["checkpoint_hash"]
-    assert len(list(only_run(tmp_path / "runs").path.rglob("prepare_*"))) == 1
+    run = trains_and_replays(words, env, tmp_path)
+    assert len(list(run.path.rglob("prepare_*"))) == 1
     table = tmp_path / "data" / "labels.csv"
     table.write_text(table.read_text().replace("south", "west"))
-    assert "labels.csv changed" in refused(crh("replay", trained["run"], env=env, cwd=tmp_path), 3)
+    assert "labels.csv changed" in refused(crh("replay", run.name, env=env, cwd=tmp_path), 3)

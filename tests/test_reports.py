@@ -6,35 +6,30 @@ import json
 import math
 import os
 import re
-import struct
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_samples import (
+    RUN_HASH,
+    made_up_cases,
+    made_up_held_out,
+    made_up_inputs,
+    made_up_records,
+    summary_of,
+    training_of,
+)
 
 from crh_train.averages import mean, moving_average
 from crh_train.errors import CorruptRun, UsageError
 from crh_train.reports import (
-    Case,
-    CaseRow,
-    HeldOut,
-    ManifestSummary,
-    Panel,
-    ReportInputs,
-    SliceRow,
     build,
-    canvas,
-    cases,
-    curves,
-    summary,
-    training_metrics,
     validation_metrics,
 )
 from crh_train.reports.documents import indented_json
@@ -45,109 +40,6 @@ from crh_train.reports.training_metrics import (
     epoch_summaries,
     series,
 )
-
-RUN_HASH = "0123456789abcdef" * 4
-
-
-def made_up_records(epochs: int, steps: int) -> list[SimpleNamespace]:
-    rng = np.random.default_rng(7)
-    noise = np.exp(0.2 * rng.standard_normal((epochs * steps, 3))).astype(np.float32)
-    return [
-        SimpleNamespace(
-            step=step + 1,
-            epoch=step // steps,
-            batch=step % steps,
-            loss=np.float32(0.2 / (1 + step)) * noise[step, 0],
-            coherence=np.float32(1 - 0.1 / (1 + step)),
-            lr=np.float32(0.1 / (1 + step)),
-            grad_norm=noise[step, 1],
-            timestamp=0.1 * step,
-        )
-        for step in range(epochs * steps)
-    ]
-
-
-def made_up_cases(classes: int) -> list[Case]:
-    rng = np.random.default_rng(11)
-    images = rng.random((2, 3, 12, 10), dtype=np.float32)
-    if classes:
-        images[:, 1:] = np.floor(classes * images[:, 1:])
-    return [Case(f"head/axial/{index:03d} · 20.1 → 25.4 dB", tuple(three)) for index, three in enumerate(images)]
-
-
-def made_up_held_out(classes: int) -> HeldOut:
-    """Two cases of two groups."""
-    name = "dice" if classes else "psnr"
-    ends = [np.float32(0.25), np.float32(0.75)]
-    spread = {"n": 2, "mean": np.float32(0.5), "sd": np.float32(0.1), "interval": ends}
-    group = {"value": np.float32(0.5), **spread, "interval": None}
-    images = made_up_cases(classes)[0].images
-    return HeldOut(
-        statistics={name: spread},
-        conventions={"interval": "how the interval is computed"},
-        subgroups=[
-            {
-                "column": "sex",
-                "missing": 1,
-                "groups": [{"group": text, "n": 1, "metrics": {name: group}} for text in "FM"],
-                "gaps": {name: {"gap": np.float32(0.125), "highest": "F", "lowest": "M"}},
-            }
-        ],
-        bias="what a gap can say",
-        cases=[CaseRow(text, f"p{text}", {name: np.float32(0.5)}, {"samples": 7}, {"sex": text}) for text in "FM"],
-        slices=[SliceRow("F", 3, {name: np.float32(0.5)})],
-        panels=[Panel("F", 3, name, ["best case"], {name: np.float32(0.5)}, {"input": images[0], "output": images[1]})],
-    )
-
-
-def made_up_inputs(classes: int = 0, **changes: Any) -> ReportInputs:
-    scores: dict[str, Any] = dict.fromkeys(METRICS)
-    if classes:
-        scores |= {"loss": np.float32(0.21), "accuracy": np.float32(0.95), "f1": np.float32(0.91)}
-    else:
-        scores |= {"loss": np.float32(0.005), "mse": np.float32(0.0009), "psnr": np.float32(27.6)}
-        scores |= {"nmse": np.float32(0.0125), "ssim": np.float32(0.83), "baseline_psnr": np.float32(23.1)}
-        scores |= {"baseline_nmse": np.float32(0.05), "baseline_ssim": np.float32(0.59)}
-    values: dict[str, Any] = {
-        "name": "mri_cosine",
-        "run_hash": RUN_HASH,
-        "config_hash": "1" * 64,
-        "dataset_state": "2" * 64,
-        "seed": 3,
-        "config": {
-            "model": {"name": "unet", "channels": 16, "residual": True},
-            "data": {"name": "mni152", "shape": [96, 112], "mask": None},
-            "task": {"name": "tissue" if classes else "reconstruction"},
-            "engine": {"epochs": 3, "learning_rate": 0.002},
-        },
-        "manifest": ManifestSummary(train=56, validation=14, source="mni152"),
-        "records": made_up_records(3, 7),
-        "validation": {**scores, "conventions": {name: f"how {name} is computed" for name in METRICS}},
-        "cases": made_up_cases(classes),
-        "held_out": made_up_held_out(classes),
-        "classes": classes,
-        "final_checkpoint": "4" * 64,
-        "chronicle_head": "5" * 64,
-        "fingerprint": {
-            "cpu": {"model": "Imaginary 8000", "features": [f"avx{n}" for n in range(30)]},
-            "threads": 4,
-            "devices": {"kind": "cpu", "count": 1},
-            "software": {"jax": "0.10.2"},
-            "xla_flags": ["--a=true", "--b=0"],
-        },
-        "determinism": "native",
-    }
-    return ReportInputs(**(values | changes))
-
-
-def summary_of(inputs: ReportInputs) -> str:
-    return summary.render(inputs, epoch_summaries(inputs.records)).decode()
-
-
-def training_of(inputs: ReportInputs) -> Any:
-    """`training_metrics.json`, read as strictly as JSON is defined."""
-    text = training_metrics.render(inputs, epoch_summaries(inputs.records))
-    return json.loads(text, parse_constant=pytest.fail)
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +81,9 @@ import hashlib, sys
 import crh_train.reports
 assert "matplotlib" not in sys.modules, "importing the package imports matplotlib"
 assert "jax" not in sys.modules, "importing the package imports jax"
-import test_reports
+import report_samples
 for classes in (0, 3):
-    print(crh_train.reports.build(test_reports.made_up_inputs(classes))["SHA256SUMS"].decode())
+    print(crh_train.reports.build(report_samples.made_up_inputs(classes))["SHA256SUMS"].decode())
 for name in ("jax", "matplotlib.pyplot"):
     assert name not in sys.modules, f"building the reports imports {name}"
 """
@@ -456,112 +348,3 @@ def test_cases_that_are_no_pictures_of_one_shape_are_refused(shapes):
 def test_an_unknown_determinism_level_is_refused():
     with pytest.raises(UsageError, match=r"'quantum' has no sentence.*known: portable, native"):
         summary_of(made_up_inputs(determinism="quantum"))
-
-
-# --- pictures ------------------------------------------------------------------------------------------------------
-
-
-def _chunks(png: bytes) -> dict[str, bytes]:
-    assert png[:8] == b"\x89PNG\r\n\x1a\n"
-    found, position = {}, 8
-    while position < len(png):
-        size, kind = struct.unpack_from(">I4s", png, position)
-        found[kind.decode()] = png[position + 8 : position + 8 + size]
-        position += size + 12
-    return found
-
-
-@pytest.mark.parametrize("classes", [0, 3])
-def test_pictures_hold_pixels_and_nothing_else(classes, bundles):
-    for name in ("cases.png", "curves.png"):
-        chunks = _chunks(bundles[classes][name])
-        assert set(chunks) == {"IHDR", "pHYs", "IDAT", "IEND"}
-        assert struct.unpack(">I", chunks["IHDR"][:4]) == (1600,)
-
-
-def test_letters_are_from_the_font_that_matplotlib_brings():
-    import matplotlib
-    from matplotlib import font_manager
-
-    assert font_manager.findfont(canvas.FONT, fallback_to_default=False).startswith(matplotlib.get_data_path())
-
-
-def _panels(inputs: ReportInputs) -> list[np.ndarray]:
-    """The pixels, [h, w, 3], of the four columns of the only case, a little inside their edges."""
-    from matplotlib.image import imread
-
-    pixels = imread(io.BytesIO(cases.render(inputs)))[:, :, :3]
-    ((_, images),) = inputs.cases
-    width = (canvas.WIDTH - 2 * cases._MARGIN - 3 * cases._GAP) / 4
-    height = width * images[0].shape[0] / images[0].shape[1]
-    top = cases._HEADER + cases._TITLE
-    lefts = [cases._MARGIN + column * (width + cases._GAP) for column in range(4)]
-    inch, inside = canvas.DPI, 0.02
-    rows = slice(round((top + inside) * inch), round((top + height - inside) * inch))
-    return [pixels[rows, round((left + inside) * inch) : round((left + width - inside) * inch)] for left in lefts]
-
-
-def test_images_share_the_targets_grey_scale_and_errors_have_their_own():
-    target = np.zeros((20, 20), np.float32)
-    target[:, 10:] = 1.0
-    source, output = np.full_like(target, 0.5), target.copy()
-    output[:10] += 0.01
-    shown = _panels(made_up_inputs(cases=[("one", (source, output, target))]))
-    assert np.all(np.abs(shown[0] - 0.5) < 0.01)
-    assert np.all(shown[1][:, 0] < 0.02)
-    assert np.all(shown[2][:, 0] == 0)
-    assert np.all(shown[2][:, -1] == 1)
-    assert shown[3][0].min() > 0.6  # the smallest error that there is, at the bright end
-    assert shown[3][-1].max() < 0.02
-
-
-def test_a_single_wrong_pixel_is_seen():
-    image = np.full((40, 40), 0.5, np.float32)
-    spoiled = image.copy()
-    spoiled[7, 9] = 0.51
-    assert _panels(made_up_inputs(cases=[("one", (image, spoiled, image))]))[3].max() > 0.9
-    classes = np.zeros_like(image)
-    other = classes.copy()
-    other[7, 9] = 1.0
-    spot = _panels(made_up_inputs(3, cases=[("one", (image, other, classes))]))[3]
-    share = np.mean(spot.max(axis=2) - spot.min(axis=2) > 0.5)  # orange; all else is grey
-    assert 0.5 < share * image.size < 1.5
-
-
-@pytest.mark.parametrize(
-    ("values", "answer"),
-    [
-        ([1, 10], True),
-        ([1, 9.9], False),
-        ([0, 10], False),
-        ([-1, 10], False),
-        ([1, 2, math.inf, math.nan], False),
-        ([1, 10, math.nan, -math.inf], True),
-        ([math.nan], False),
-    ],
-)
-def test_only_positive_numbers_over_a_decade_get_a_logarithmic_axis(values, answer):
-    assert curves.spans_a_decade(np.array(values, np.float32)) is answer
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (130, 1)])
-def test_curves_of_very_short_and_very_long_runs(epochs, steps):
-    records = made_up_records(epochs, steps)
-    assert _chunks(curves.render(made_up_inputs(records=records), epoch_summaries(records)))
-
-
-def test_a_run_with_non_finite_or_zero_values_can_be_drawn():
-    records = made_up_records(2, 3)
-    records[1].loss = np.float32(np.inf)
-    records[2].grad_norm = np.float32(np.nan)
-    for record in records:
-        record.lr = np.float32(0)
-    assert _chunks(curves.render(made_up_inputs(records=records), epoch_summaries(records)))
-
-
-@pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
-def test_flat_and_broken_images_and_odd_names_can_be_drawn(value, classes):
-    flat = np.full((5, 4), value, np.float32)
-    odd = r"$\frac{_$ %s 100% {"
-    assert _chunks(cases.render(made_up_inputs(classes, cases=[(odd, (flat, flat, flat))])))

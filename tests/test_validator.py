@@ -1,9 +1,6 @@
 """Validation: every metric by its convention, one sample's result independent of the others, one volume at a time."""
 
 import dataclasses
-import functools
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,107 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
+from validator_samples import (
+    CLASS_OF,
+    IMAGES,
+    INTENSITY,
+    LABELS,
+    OWNED,
+    PARAMS,
+    SHAPE,
+    VOLUMES,
+    case_parts,
+    classes,
+    image_parts,
+    images,
+    numbers,
+    output,
+    probabilities,
+    split_of,
+    untouched,
+    volume,
+    whole,
+)
 
-from crh_train import loss_functions, metrics, tokenizer
-from crh_train.config import CnnConfig, CrossEntropyConfig, IntensityTokenizerConfig, MseConfig
+from crh_train import metrics, tokenizer
+from crh_train.config import CnnConfig
 from crh_train.data.dataset import PreparedSplit
-from crh_train.engine import StepParts
 from crh_train.models import cnn
 from crh_train.randomness import Purpose, derive, root_key
-from crh_train.types import Model, Params, Task
-from crh_train.validator import HeldOutVolume, held_out_volumes, make_evaluate, validate
+from crh_train.types import Params, Task
+from crh_train.validator import held_out_volumes, make_evaluate, validate
 from crh_train.validator.conventions import CONVENTIONS
-from crh_train.validator.pictures import CASES
-from crh_train.validator.validation import Validation
 from crh_train.validator.volumes import Assembled, assemble
-
-SHAPE = (6, 2, 12, 10)  # samples, slices, rows, columns
-GENERATOR = np.random.default_rng(0)
-IMAGES = GENERATOR.random(SHAPE, np.float32)
-LABELS = GENERATOR.integers(0, 3, SHAPE).astype(np.int32)
-CLASS_OF = np.array([0, 2, 1, 2, 2, 0], np.int32)  # of each sample, where the whole of it has one
-OWNED = {"a": (0, 1, 2, 3), "b": (4, 5)}
-PARAMS: Params = {"gain": jnp.float32(0.9), "shift": jnp.float32(0.02)}
-INTENSITY = IntensityTokenizerConfig(name="intensity", mean=0.1, scale=0.5, patch=2)
-
-
-def volume(name: str, samples: tuple[int, ...], depth: int = 2, stride: int = 2, **facts: Any) -> HeldOutVolume:
-    firsts = tuple(stride * place for place in range(len(samples)))
-    known = {"spacing": (2.0, 1.0, 1.0), "patient": None, "metadata": {}, **facts}
-    return HeldOutVolume(id=name, samples=samples, first_slices=firsts, **known)
-
-
-VOLUMES = tuple(volume(name, samples) for name, samples in OWNED.items())
-
-
-def untouched(function: Callable[..., Any]) -> Callable[..., Any]:
-    return function
-
-
-def image_parts() -> StepParts:
-    """The square of the image is given; the model gives a multiple of its tokens."""
-    tokens = tokenizer.make_intensity(INTENSITY)
-    return StepParts(
-        augment=lambda key, batch: pytest.fail("validation augments nothing"),
-        task=Task(lambda image, label: (image * image, image), classes=0),
-        tokenizer=tokens,
-        model=Model(lambda key: PARAMS, lambda params, x: params["gain"] * x + params["shift"]),
-        loss=loss_functions.make_mse(MseConfig(name="mse")),
-        coherence=metrics.coherence_cosine,
-        optimizer=None,  # type: ignore[arg-type]
-        learning_rate=lambda step: step,
-    )
-
-
-def class_parts() -> StepParts:
-    """Three scores a pixel, from its intensity."""
-    centres = jnp.array([0.2, 0.5, 0.8])
-    return image_parts()._replace(
-        task=Task(lambda image, label: (image, label), classes=3),  # type: ignore[arg-type,return-value]
-        tokenizer=tokenizer.make_intensity(dataclasses.replace(INTENSITY, mean=0.0, scale=1.0, patch=1)),
-        model=Model(lambda key: PARAMS, lambda params, x: -10 * jnp.square(params["gain"] * x - centres)),
-        loss=loss_functions.make_cross_entropy(CrossEntropyConfig(name="cross_entropy")),
-    )
-
-
-def case_parts() -> StepParts:
-    """Three scores a sample, from two of its pixels."""
-
-    def apply(params: Params, x: jax.Array) -> jax.Array:
-        return 3 * jnp.stack([x[:, 0, 0, 0, 0], x[:, 0, 0, 1, 0], x[:, 0, 1, 0, 0]], axis=-1)
-
-    task = Task(lambda image, label: (image, label), classes=3, whole=True)  # type: ignore[arg-type,return-value]
-    return class_parts()._replace(task=task, model=Model(lambda key: PARAMS, apply))
-
-
-def split_of(count: int = SHAPE[0], labels: np.ndarray | None = None, images: np.ndarray = IMAGES) -> PreparedSplit:
-    return PreparedSplit(images[:count], labels, tuple(f"s/{i}" for i in range(count)))
-
-
-@functools.cache
-def images() -> Validation:
-    return validate(image_parts(), PARAMS, split_of(), VOLUMES, untouched)
-
-
-@functools.cache
-def classes() -> Validation:
-    return validate(class_parts(), PARAMS, split_of(labels=LABELS), VOLUMES, untouched)
-
-
-@functools.cache
-def whole() -> Validation:
-    singles = tuple(volume(f"case {index}", (index,)) for index in range(SHAPE[0]))
-    return validate(case_parts(), PARAMS, split_of(labels=CLASS_OF), singles, untouched)
-
-
-def numbers(found: Validation) -> dict[str, float]:
-    return {name: value for name, value in found.report.items() if name != "conventions" and value is not None}
-
-
-def output() -> np.ndarray:
-    """What the image model gives, in float64."""
-    return (0.9 * (IMAGES.astype(np.float64) ** 2 - 0.1) / 0.5 + 0.02) * 0.5 + 0.1
-
 
 # --- one sample ----------------------------------------------------------------------------------------------------
 
@@ -295,11 +222,6 @@ def test_a_perfect_output_has_no_error() -> None:
 # --- classes -------------------------------------------------------------------------------------------------------
 
 
-def probabilities() -> np.ndarray:
-    logits = -10 * (0.9 * IMAGES[..., None].astype(np.float64) - [0.2, 0.5, 0.8]) ** 2
-    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-
-
 def test_class_metrics_are_over_all_pixels() -> None:
     truth, predicted = np.eye(3)[LABELS], probabilities().argmax(axis=-1)
     found = classes().report
@@ -383,58 +305,3 @@ def test_the_order_of_volumes_changes_no_number_but_intervals() -> None:
     assert numbers(found) == {**numbers(images()), "loss": found.report["loss"]}
     assert found.report["loss"] == pytest.approx(images().report["loss"], rel=1e-6)
     assert found.held_out.cases == images().held_out.cases[::-1]
-
-
-# --- pictures ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (3, [0, 1, 2]), (6, [0, 2, 3, 5])])
-def test_a_few_pictures_are_spread_evenly_over_the_samples(count: int, chosen: list[int]) -> None:
-    made = validate(image_parts(), PARAMS, split_of(count), [volume("v", tuple(range(count)))], untouched).pictures
-    assert len(made) <= CASES
-    assert [case.title.split(" ")[0] for case in made] == [f"s/{index}" for index in chosen]
-    for index, case in zip(chosen, made, strict=True):
-        assert case.images[0].tobytes() == (IMAGES * IMAGES)[index, 0].tobytes()
-        assert case.images[2].tobytes() == IMAGES[index, 0].tobytes()
-
-
-def test_a_picture_says_its_own_scores_before_and_after() -> None:
-    case = images().pictures[0]
-    source, found, target = (image.astype(np.float64) for image in case.images)
-    before, after = (10 * np.log10(target.max() ** 2 / np.mean((a - target) ** 2)) for a in (source, found))
-    assert f"PSNR {before:.1f} → {after:.1f} dB" in case.title
-    assert f"→ {float(metrics.ssim(case.images[1][None], case.images[2][None])):.3f}" in case.title
-
-
-def test_a_picture_of_classes_shows_the_likeliest_one_and_its_accuracy() -> None:
-    case = classes().pictures[0]
-    likeliest = probabilities()[0, 0].argmax(axis=-1)
-    assert case.images[1].tolist() == likeliest.tolist()
-    assert case.title == f"s/0 · accuracy {np.mean(likeliest == LABELS[0, 0]):.4f}"
-
-
-def test_best_median_and_worst_case_are_shown_by_their_median_slice() -> None:
-    singles = [volume(f"case {index}", (index,)) for index in range(5)]
-    found = validate(image_parts(), PARAMS, split_of(), singles, untouched).held_out
-    values = [float(row.values["ssim"]) for row in found.cases]  # type: ignore[arg-type]
-    order = sorted(range(5), key=lambda index: -values[index])
-    shown = {panel.chosen[0]: panel for panel in found.panels}
-    expected = {"best case": order[0], "median case": order[2], "worst case": order[4]}
-    assert {reason: panel.case for reason, panel in shown.items()} == {r: f"case {i}" for r, i in expected.items()}
-    for panel in found.panels:
-        of_case = [row for row in found.slices if row.case == panel.case]
-        assert panel.scores == next(row.values for row in of_case if row.slice == panel.slice)
-        assert panel.scores["ssim"] == min(row.values["ssim"] for row in of_case)  # of two, the worse one
-        np.testing.assert_array_equal(panel.images["error"], np.abs(panel.images["output"] - panel.images["target"]))
-        assert panel.images["target"].tobytes() == IMAGES[int(panel.case[-1]), panel.slice].tobytes()
-
-
-def test_of_a_single_case_its_best_median_and_worst_slices_are_shown() -> None:
-    found = validate(class_parts(), PARAMS, split_of(labels=LABELS), [volume("v", tuple(range(6)))], untouched).held_out
-    order = sorted(found.slices, key=lambda row: -float(row.values["dice"]))  # type: ignore[arg-type]
-    assert [panel.chosen for panel in found.panels] == [["best slice"], ["median slice"], ["worst slice"]]
-    assert [panel.slice for panel in found.panels] == [order[0].slice, order[6].slice, order[-1].slice]
-    for panel in found.panels:
-        wrong = np.mean(panel.images["error"])
-        assert panel.scores["accuracy"] == pytest.approx(1 - wrong, rel=1e-6)
-        assert math.isfinite(wrong)

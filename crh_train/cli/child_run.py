@@ -4,7 +4,6 @@ It is in a session of its own, so that Ctrl-C in a terminal reaches the sweep al
 one would stop the run at once.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -13,8 +12,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
+from crh_train.cli.child_document import child_document
 from crh_train.cli.lifeline import lifeline
-from crh_train.errors import ProcessFailed
 
 POLL_SECONDS = 0.1
 
@@ -62,7 +61,9 @@ def done(work: Work, held: int, asked: Callable[[], int]) -> dict[str, Any]:
         _wait(process, asked)
         for reader in readers:
             reader.join()
-    return _document(output[0], process.returncode)
+    return child_document(
+        output[0], process.returncode, lambda how: f"the run's process {how}; what it had saved is kept", killed=1
+    )
 
 
 def _wait(process: subprocess.Popen[str], asked: Callable[[], int]) -> None:
@@ -85,16 +86,3 @@ def _pass_on(lines: IO[str], prefix: str) -> None:
     for line in lines:
         sys.stderr.write(f"{prefix}{line}")  # one write, so that lines of several runs do not mix
         sys.stderr.flush()
-
-
-def _document(output: str, returncode: int) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(output)
-    except ValueError:
-        how = f"was ended by {signal.Signals(-returncode).name}" if returncode < 0 else f"crashed, with {returncode}"
-        document = {
-            "error": ProcessFailed.__name__,
-            "message": f"the run's process {how}; what it had saved is kept",
-            "exit_code": returncode if returncode > 0 else 1,
-        }
-    return document

@@ -6,9 +6,7 @@ killed.
 """
 
 import contextlib
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crh_train import errors
+from crh_train.cli.child_document import child_document
 from crh_train.cli.lifeline import lifeline
 from crh_train.errors import CrhTrainError, Interrupted, ProcessFailed
 from crh_train.segments import Segment
@@ -98,17 +97,14 @@ def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 def _document(segment: Segment, output: str, returncode: int) -> dict[str, Any]:
     """The report of `segment`, or its error."""
-    try:
-        document: dict[str, Any] = json.loads(output)
-    except ValueError:
-        how = f"was ended by {signal.Signals(-returncode).name}" if returncode < 0 else f"crashed, with {returncode}"
-        document = {
-            "error": ProcessFailed.__name__,
-            "message": f"the process that replayed {segment} {how}; the run itself was not touched: replay it again, "
-            "with fewer --jobs if memory ran out",
-            "exit_code": returncode if returncode > 0 else Interrupted.exit_code,
-        }
-    return document
+
+    def told(how: str) -> str:
+        return (
+            f"the process that replayed {segment} {how}; the run itself was not touched: replay it again, "
+            "with fewer --jobs if memory ran out"
+        )
+
+    return child_document(output, returncode, told, Interrupted.exit_code)
 
 
 def _error(document: Mapping[str, Any]) -> CrhTrainError:

@@ -50,11 +50,7 @@ def make_source(
             volumes[case.id] = _volume(case, rows, config)
     problems.refuse(tuple(volumes.values()))
     patients = {name: volume.facts["patient"] for name, volume in volumes.items()}
-    if len(set(patients.values())) < 2:
-        raise DataError(
-            f"{root} must hold the images of at least two patients, one to train and one to validate on; it holds "
-            f"{len(volumes)} case{'' if len(volumes) == 1 else 's'} of {len(set(patients.values()))}"
-        )
+    split.require_two_patients(root, "the images", patients, " case" if len(volumes) == 1 else " cases")
     slices = {name: slice_count(volume, config) for name, volume in volumes.items()}
     segments = split.by_patient(slices, patients, config)
     return Source(config.name, tuple(volumes.values()), segments, classes, channels)

@@ -51,11 +51,7 @@ def open_source(config: FastmriConfig, root: Path | None) -> Source:
             volumes.append(_volume(path, root))
     problems.refuse(volumes)
     patients = {volume.id: volume.facts["patient"] for volume in volumes}
-    if len(set(patients.values())) < 2:
-        raise DataError(
-            f"{root} must hold *.h5 files of at least two patients, one to train and one to validate on; it holds "
-            f"{len(volumes)} of {len(set(patients.values()))}"
-        )
+    split.require_two_patients(root, "*.h5 files", patients)
     segments = split.by_patient({volume.id: slice_count(volume, config) for volume in volumes}, patients, config)
     return Source("fastmri", tuple(volumes), segments, classes=0, channels=2)
 

@@ -33,7 +33,7 @@ def open_source(config: ImagesConfig, root: Path | None) -> Source:
         raise ConfigError("data=images needs the folder of the pictures: add runtime.data_root=FOLDER")
     if not root.is_dir():
         raise DataError(f"runtime.data_root must be a folder of pictures; {root} is none")
-    window = _window(config)
+    window = None if config.window is None else (config.window[0], config.window[1])
     problems = Problems()
     table = picture_table.read(config, root, problems)
     names = picture_table.class_names(config, table, root, problems)
@@ -46,11 +46,7 @@ def open_source(config: ImagesConfig, root: Path | None) -> Source:
     channels = _channels(forms, table.kind, problems)
     problems.refuse(volumes)
     patients = {volume.id: volume.facts["patient"] for volume in volumes}
-    if len(set(patients.values())) < 2:
-        raise DataError(
-            f"{root} must hold pictures of at least two patients, one to train and one to validate on; it holds "
-            f"{len(volumes)} of {len(set(patients.values()))}"
-        )
+    split.require_two_patients(root, "pictures", patients)
     return Source(
         name="images",
         volumes=tuple(volumes),
@@ -61,12 +57,6 @@ def open_source(config: ImagesConfig, root: Path | None) -> Source:
         class_names=names,
         files=table.files,
     )
-
-
-def _window(config: ImagesConfig) -> tuple[float, float] | None:
-    if config.window is None:
-        return None
-    return config.window[0], config.window[1]
 
 
 def _volume(

@@ -6,11 +6,12 @@ of single slices would validate on what was trained on.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from crh_train.config import CasesConfig, DataConfig, FastmriConfig, ImagesConfig, Mni152Config, NiftiConfig
 from crh_train.data.volume import Segment
 from crh_train.digest import digest_bytes
-from crh_train.errors import ConfigError
+from crh_train.errors import ConfigError, DataError
 
 
 def slab(volume: str, slices: int, config: Mni152Config) -> tuple[Segment, ...]:
@@ -63,6 +64,19 @@ def by_patient(
         Segment(volume, "validation" if patients[volume] in held_out else "train", *extent(slices[volume], config))
         for volume in slices
     )
+
+
+def require_two_patients(root: Path, what: str, patients: Mapping[str, str], counted: str = "") -> None:
+    """Raise `DataError` unless `patients`, by the id of each volume, are two: one to train and one to validate on.
+
+    Args:
+      what: the folder `root` should hold; `counted` is the word for it behind a number.
+    """
+    if (found := len(set(patients.values()))) < 2:
+        raise DataError(
+            f"{root} must hold {what} of at least two patients, one to train and one to validate on; it holds "
+            f"{len(patients)}{counted} of {found}"
+        )
 
 
 def extent(slices: int, config: DataConfig) -> tuple[int, int]:
