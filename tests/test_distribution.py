@@ -31,18 +31,23 @@ environment.configure(os.environ, threads=environment.thread_count(os.environ), 
 
 from crh_train import hooks
 from crh_train.cli import main
+from crh_train.saving import BackgroundSaver
 
-guard = hooks.NanGuard.after_step
+guard, save = hooks.NanGuard.after_step, BackgroundSaver.save
 
 def after_step(hook, record):
     guard(hook, record)
     if record.step == step:
         os.kill(os.getpid(), number)
 
-hooks.NanGuard.after_step = after_step
+def save_and_wait(saver, host):
+    save(saver, host)
+    saver._pending.result()
+
+hooks.NanGuard.after_step, BackgroundSaver.save = after_step, save_and_wait
 main()
 """
-"""As `stopped.py`, in a process that writes no chronicle too."""
+"""As `stopped.py`, in a process that writes no chronicle too; what is saved by then does not depend on the disk."""
 
 Said = tuple[int, str, str]  # exit code, standard output, standard error
 

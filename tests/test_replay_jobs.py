@@ -16,7 +16,7 @@ from conftest import Made
 from forged_runs import rewritten, ulp_up
 
 from crh_train.checkpoint import Checkpoint
-from crh_train.chronicle import ChronicleRecord
+from crh_train.chronicle import LINES_NAME, ChronicleRecord
 from crh_train.run_store import RunFolder, RunStore
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -154,6 +154,33 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def stop_at_their_steps(pids: list[int]) -> None:
+    """Each one as it begins its steps, so that none has done them all before the last begins."""
+
+    def stop(pid: int) -> bool:
+        if not any(link.name == LINES_NAME for link in opened(pid)):
+            return False
+        os.kill(pid, signal.SIGSTOP)
+        return True
+
+    left = list(pids)
+
+    def all_stopped() -> bool:
+        left[:] = [pid for pid in left if not stop(pid)]
+        return not left
+
+    until(all_stopped)
+
+
+def opened(pid: int) -> list[Path]:
+    """The files that it has open."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
+            found.append(link.readlink())
+    return found
+
+
 def gone(pid: int) -> bool:
     """Whether it has ended; one that lost its parent may wait, dead, for somebody to ask how."""
     try:
@@ -166,9 +193,9 @@ def test_a_stop_ends_all_processes_and_leaves_nothing(
     running: tuple[subprocess.Popen[str], list[int]], finished: RunFolder, own: dict[str, str]
 ) -> None:
     parent, started = running
-    until(lambda: len(list(Path(own["TMPDIR"]).glob("*/*/*/chronicle.jsonl"))) == 2)  # both are about to do steps
-    os.kill(started[1], signal.SIGSTOP)  # so that it cannot end in good order
+    stop_at_their_steps(started)
     os.killpg(parent.pid, signal.SIGINT)
+    os.kill(started[0], signal.SIGCONT)  # the other cannot end in good order
     output, said = parent.communicate(timeout=LIMIT)
     assert (parent.returncode, output) == (130, "")
     assert said == (

@@ -30,7 +30,7 @@ UTF8 = {"PYTHONIOENCODING": "utf-8"}
 
 
 class Terminal:
-    """A command on a terminal of 80×24, and all that it has written there."""
+    """A command on a terminal of 80×24, and all that it has written there. Use as a context manager: it ends there."""
 
     def __init__(self, words: list[str], env: dict[str, str], cwd: Path) -> None:
         self._ours, theirs = pty.openpty()
@@ -39,6 +39,14 @@ class Terminal:
         self.process = subprocess.Popen(full, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=cwd)
         os.close(theirs)
         self.written = ""
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -55,14 +63,12 @@ class Terminal:
         since, end = len(self.written), time.monotonic() + PATIENCE
         while self._read(end):
             pass
-        os.close(self._ours)
         return self.process.wait(PATIENCE), self.written[since:]
 
     def _read(self, end: float) -> bool:
         """Whether more was written before the time `end`, when it is a process that hangs."""
         ready, _, _ = select.select([self._ours], [], [], max(end - time.monotonic(), 0))
         if not ready or time.monotonic() > end:
-            self.process.kill()
             raise AssertionError(f"it goes on: {self.written[-2000:]!r}")
         try:
             data = os.read(self._ours, 1 << 16)
@@ -108,22 +114,23 @@ def test_a_run_is_followed_to_its_end_beside_its_writer(
 ) -> None:
     whole = contents(store.path)
     lines, chain = cut(store, 7)
-    with store.lock(), unfinished(store):
-        watching = Terminal(["watch", store.name[:4]], screen, tmp_path)
-        seen = watching.until("step 7 of 18")
-        assert seen.startswith("\x1b[?1049h")  # a screen of its own, which leaves what was there before as it was
-        assert f"running, process {os.getpid()} on " in plain(watching.until("learning rate"))
-        middle = len(lines.splitlines(keepends=True)[0])
-        append(store, lines[: middle + 20], chain[: CHAIN_RECORD.size + 20])  # a line and a half
-        watching.until("step 8 of 18")
-        watching.resize(40, 30)
-        watching.until("gradient norm")
-        append(store, lines[middle + 20 :], chain[CHAIN_RECORD.size + 20 :])
-        watching.until("step 18 of 18")
-        watching.until("validation,")
-        for name in (SUMS_NAME, ".lock"):
-            (store.path / name).write_bytes(whole[name])
-    code, written = watching.end()
+    with Terminal(["watch", store.name[:4]], screen, tmp_path) as watching:
+        with store.lock(), unfinished(store):
+            seen = watching.until("learning rate")
+            assert seen.startswith("\x1b[?1049h")  # a screen of its own, which leaves what was there before as it was
+            assert f"running, process {os.getpid()} on " in plain(seen)
+            assert "step 7 of 18" in plain(seen)
+            middle = len(lines.splitlines(keepends=True)[0])
+            append(store, lines[: middle + 20], chain[: CHAIN_RECORD.size + 20])  # a line and a half
+            watching.until("step 8 of 18")
+            watching.resize(40, 30)
+            watching.until("gradient norm")
+            append(store, lines[middle + 20 :], chain[CHAIN_RECORD.size + 20 :])
+            watching.until("step 18 of 18")
+            watching.until("validation,")
+            for name in (SUMS_NAME, ".lock"):
+                (store.path / name).write_bytes(whole[name])
+        code, written = watching.end()
     assert code == 0
     assert "\x1b[?1049l" in written
     after = plain(written.split("\x1b[?1049l")[1])
@@ -139,10 +146,10 @@ def test_leaving_is_no_failure_and_stops_no_run(
     cut(store, 7)
     with store.lock(), unfinished(store):
         before = contents(store.path)
-        watching = Terminal(["watch"], screen, tmp_path)  # the one that is running
-        watching.until("step 7 of 18")
-        watching.process.send_signal(signal.Signals[name])
-        code, written = watching.end()
+        with Terminal(["watch"], screen, tmp_path) as watching:  # the one that is running
+            watching.until("step 7 of 18")
+            watching.process.send_signal(signal.Signals[name])
+            code, written = watching.end()
         assert code == 0
         assert "Traceback" not in written
         assert plain(written).endswith(f"next: crh-train watch {store.name}\r\n")
@@ -152,14 +159,14 @@ def test_leaving_is_no_failure_and_stops_no_run(
 def test_a_run_that_comes_later_is_waited_for(
     finished: RunFolder, screen: dict[str, str], env: dict[str, str], tmp_path: Path
 ) -> None:
-    watching = Terminal(["watch", finished.name[:4], "--wait", "--once"], screen, tmp_path)
-    time.sleep(1.0)
-    assert watching.process.poll() is None
-    whole = tmp_path / "elsewhere"
-    copied(finished, whole)
-    (tmp_path / "runs").mkdir()
-    (whole / finished.name).rename(tmp_path / "runs" / finished.name)
-    code, written = watching.end()
+    with Terminal(["watch", finished.name[:4], "--wait", "--once"], screen, tmp_path) as watching:
+        time.sleep(1.0)
+        assert watching.process.poll() is None
+        whole = tmp_path / "elsewhere"
+        copied(finished, whole)
+        (tmp_path / "runs").mkdir()
+        (whole / finished.name).rename(tmp_path / "runs" / finished.name)
+        code, written = watching.end()
     assert code == 0
     assert "step 18 of 18" in plain(written)
     said = refused(crh("watch", "xyz", "--wait", env=env, cwd=tmp_path), 2)  # no hash begins so, ever
@@ -168,8 +175,7 @@ def test_a_run_that_comes_later_is_waited_for(
 
 def test_a_run_that_is_removed_ends_it(store: RunFolder, screen: dict[str, str], tmp_path: Path) -> None:
     cut(store, 7)
-    with store.lock(), unfinished(store):
-        watching = Terminal(["watch"], screen, tmp_path)
+    with store.lock(), unfinished(store), Terminal(["watch"], screen, tmp_path) as watching:
         watching.until("step 7 of 18")
         store.path.rename(tmp_path / "elsewhere")
         code, written = watching.end()
@@ -184,8 +190,9 @@ def test_a_run_that_is_removed_ends_it(store: RunFolder, screen: dict[str, str],
 
 def test_the_picture_goes_to_a_terminal_that_says_it_can_show_it(finished: RunFolder, screen: dict[str, str]) -> None:
     def shown(*words: str, **variables: str) -> str:
-        terminal = Terminal(["watch", finished.name, *words], {**screen, **variables}, finished.path.parents[1])
-        code, written = terminal.end()
+        variables = {**screen, **variables}
+        with Terminal(["watch", finished.name, *words], variables, finished.path.parents[1]) as terminal:
+            code, written = terminal.end()
         assert code == 0
         assert plain(written).endswith(f"next: crh-train replay {finished.name}\r\n")
         return written

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -93,9 +94,11 @@ def replay(
         return asked_for(folder, from_epoch, to_epoch) if segment is None else Segment(*segment)
 
     segments = cut(whole(), {each.name.step for each in folder.checkpoints()}, jobs) if jobs > 1 else []
-    scratch = Path(tempfile.mkdtemp(prefix="crh-train-replay-"))
+    # Named before it is made, so that a signal at any moment finds what to remove.
+    scratch = Path(tempfile.gettempdir(), f"crh-train-replay-{secrets.token_hex(8)}")
     kept: Path | None = None  # unless bits differ: an error leaves nothing worth keeping
     try:
+        scratch.mkdir(mode=0o700)
         if len(segments) > 1:
             words = [folder.run_hash, "--runs", str(runs), *(["--source"] if source else []), *(overrides or [])]
             report, kept = _in_processes(folder, config, segments, words, scratch)
@@ -103,7 +106,7 @@ def replay(
             report = _here(folder, config, whole, scratch, source)
             kept = None if report.identical else scratch
     finally:
-        if kept is None:
+        if kept is None and scratch.exists():
             shutil.rmtree(scratch)
     recorded, unrecorded = _recorded(folder, report) if segment is None else (None, None)
     if json_output:
