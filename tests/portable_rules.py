@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from crh_train.portable import portable
 from crh_train.portable.fences import make_fence
 from crh_train.portable.scope import Accuracy, Scope
 
@@ -29,6 +30,11 @@ def _compiled(rule: Callable[..., Any], params: tuple[tuple[str, Any], ...]) -> 
             return rule(Scope(make_fence(witness), Accuracy(3), _no_inner_programs), *given, **dict(params))
 
     return program
+
+
+def run(function: Callable[..., Any], *operands: Any) -> Any:
+    """What a portable function makes of its operands where it is compiled, as NumPy arrays."""
+    return jax.tree.map(np.asarray, jax.jit(portable(function))(*operands))
 
 
 def _no_inner_programs(*_: Any) -> list[jax.Array]:

@@ -1,12 +1,11 @@
-"""Laws of `portable`: a transform like any other of JAX's, that leaves no trace outside, refuses by name and by line
-what has no meaning, and whose bits follow from the program alone.
+"""Laws of `portable`: a transform like any other of JAX's, that leaves no trace outside, and whose bits follow from
+the program alone.
 
 `python tests/test_portable_transform.py` prints, as JSON, the hashes of `sharded_programs` on all devices of this
 process.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -19,17 +18,12 @@ import pytest
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from portable_elsewhere import print_from_all_devices, said_on_four_devices
-from portable_rules import NAN_BITS, SMALLEST, bits, numbers, same_bits
+from portable_rules import numbers, run, same_bits
 
 from crh_train.errors import NotPortable
 from crh_train.portable import portable
-from crh_train.portable.fences import make_fence
 
 X, W = numbers(0, (8, 5), -4, 4), numbers(1, (5, 5), -4, 1)
-DENORMAL, MINUS_DENORMAL, PAYLOAD, SIGNALLING = 0x00000001, 0x807FFFFF, 0xFFC12345, 0x7F800001
-HARD = np.array(
-    [DENORMAL, MINUS_DENORMAL, SIGNALLING, PAYLOAD, 0x80000000, 0x3F800000, 0x7FC00000, 0xFF800000], np.uint32
-).view(np.float32)
 
 
 def loss(w: Array, x: Array) -> Array:
@@ -39,10 +33,6 @@ def loss(w: Array, x: Array) -> Array:
 
 def step(x: Array) -> Array:
     return x * 0.7 + jnp.exp(-x) / 3 - 0.1 * x * x
-
-
-def run(function: Callable[..., Any], *operands: Any) -> Any:
-    return jax.tree.map(np.asarray, jax.jit(portable(function))(*operands))
 
 
 # Composition
@@ -287,253 +277,6 @@ def sharded_programs() -> dict[str, str]:
 def test_four_devices_have_the_bits_of_one() -> None:
     hashes = said_on_four_devices(__file__)
     assert hashes == sharded_programs()
-
-
-# Refusals
-
-
-def hidden_in_jit(x: Array) -> Array:
-    return jnp.linalg.cholesky(x)
-
-
-def hidden_in_jit_again(x: Array) -> Array:
-    return jnp.linalg.cholesky(x)
-
-
-def in_scan(x: Array) -> Array:
-    def body(carry: Array, _: None) -> tuple[Array, None]:
-        return lax.igamma(carry, carry), None
-
-    return lax.scan(body, x, length=2)[0]
-
-
-def in_branch(x: Array) -> Array:
-    return lax.cond(x[0, 0] > 0, lambda x: lax.zeta(x, x), lambda x: x, x)
-
-
-def in_gradient(x: Array) -> Array:
-    return jax.grad(lambda x: jnp.sum(lax.igamma(x, x)))(x)
-
-
-def in_vmap(x: Array) -> Array:
-    return jax.vmap(lambda row: lax.approx_max_k(row, 2)[0])(x)
-
-
-def generator(x: Array) -> Array:
-    return lax.rng_bit_generator(jnp.zeros(4, jnp.uint32), (3,))[1]
-
-
-def callback(x: Array) -> Array:
-    return jax.pure_callback(lambda x: x, x, x)
-
-
-def other_keys(x: Array) -> Array:
-    return jax.random.normal(jax.random.key(0, impl="rbg"))
-
-
-def eight_bits(x: Array) -> Array:
-    return x.astype(jnp.float8_e4m3fn)
-
-
-REFUSED = {
-    # function: (the primitive, the line within the function)
-    hidden_in_jit: ("cholesky", 1),
-    hidden_in_jit_again: ("cholesky", 1),
-    in_scan: ("igamma", 2),
-    in_branch: ("zeta", 1),
-    in_gradient: ("igamma", 1),
-    in_vmap: ("approx_top_k", 1),
-    generator: ("rng_bit_generator", 1),
-    callback: ("pure_callback", 1),
-    other_keys: ("random_seed", 1),
-    eight_bits: ("convert_element_type", 1),
-}
-
-
-@pytest.mark.parametrize("function", REFUSED)
-def test_what_has_no_rule_is_refused_by_name_and_line(function: Callable[[Array], Array]) -> None:
-    primitive, below = REFUSED[function]
-    line = function.__code__.co_firstlineno + below
-    with pytest.raises(
-        NotPortable, match=rf"^{primitive} is not portable here: .*, at .*{os.path.basename(__file__)}:{line} "
-    ):
-        portable(function)(W)
-
-
-def test_float64_is_refused() -> None:
-    with jax.enable_x64(True):
-        wide = jnp.ones(3, jnp.float64)
-        for function in (lambda x: x * 2, lambda x: x[::-1], lambda x: lax.scan(lambda c, _: (c, None), x, length=2)):
-            with pytest.raises(NotPortable, match=r"not float64's; cast to float32, at .*test_portable_transform"):
-                portable(function)(wide)
-        with pytest.raises(NotPortable, match="complex128"):
-            portable(lambda x: x + 1)(wide + 1j)
-        with pytest.raises(NotPortable, match="float64"):
-            portable(lambda x: x.astype(jnp.float64).astype(jnp.float32))(X)
-
-
-@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
-@pytest.mark.parametrize("use", [jax.random.split, lambda key: jax.random.fold_in(key, 1), jax.random.bits])
-def test_keys_of_the_backend_s_generator_are_refused(implementation: str, use: Callable[[Array], Array]) -> None:
-    with pytest.raises(NotPortable, match=r"random keys of .*; use jax.random.key\(seed, impl='threefry2x32'\)"):
-        portable(lambda key: use(key))(jax.random.key(0, impl=implementation))
-
-
-@pytest.mark.parametrize("arguments", [(), ({},), (np.zeros((0, 3), np.float32),)])
-def test_a_function_of_nothing_is_refused(arguments: tuple[Any, ...]) -> None:
-    with pytest.raises(NotPortable, match="without an argument that has an element"):
-        portable(lambda *_: jnp.ones(3) * 2)(*arguments)
-
-
-@pytest.mark.parametrize("digits", [1, 5, 0])
-def test_other_digits_are_refused(digits: int) -> None:
-    with pytest.raises(NotPortable, match=rf"digits={digits} is not one of \(2, 3, 4\)"):
-        portable(loss, digits=digits)
-
-
-# Bits
-
-
-def test_what_is_only_moved_keeps_its_bits() -> None:
-    order = np.random.default_rng(5).permutation(HARD.size)
-
-    def moves(x: Array) -> dict[str, Array]:
-        carried, stacked = lax.scan(lambda c, row: (c, row), x, x)
-        return {
-            "itself": x,
-            "reversed twice": x[::-1][::-1],
-            "reshaped": x.reshape(2, 4).T.T.reshape(8),
-            "gathered": x[jnp.asarray(order)][jnp.asarray(np.argsort(order))],
-            "joined": jnp.concatenate([x[:3], x[3:]]),
-            "selected": jnp.where(lax.bitcast_convert_type(x, jnp.int32) > 5, x, x.reshape(8)),
-            "put in": lax.dynamic_update_slice(x[::-1], x, (0,)),
-            "repeated": jnp.broadcast_to(x, (3, 8))[1],
-            "as bits": lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.uint32), jnp.float32),
-            "carried": carried,
-            "stacked": stacked,
-            "of a branch": lax.cond(x[5] > 0, lambda x: x, lambda x: -x, x),
-            "in a call": jax.jit(lambda x: x[::-1])(x)[::-1],
-        }
-
-    for name, found in run(moves, HARD).items():
-        assert same_bits(found, HARD), name
-    for dtype in (jnp.bfloat16, jnp.float16):
-        every = np.arange(2**16, dtype=np.uint16).view(dtype)
-        assert np.array_equal(run(lambda x: x[::-1], every)[::-1].view(np.uint16), every.view(np.uint16))
-
-
-def test_arithmetic_takes_denormals_for_zero_and_makes_none() -> None:
-    def arithmetic(x: Array, tiny: Array) -> dict[str, Array]:
-        return {
-            "plus nothing": x + 0,
-            "times one": x * 1,
-            "magnitude": jnp.abs(x) + 0,
-            "scaled up": x * 2.0**100,
-            "a root": jnp.sqrt(jnp.abs(x)),
-            "compared": jnp.where(x == 0, 0.0, 1.0),
-            "its sign": jnp.sign(x),
-            "a sum": jnp.sum(x.reshape(2, 2), 0),
-            "a product of arrays": x.reshape(2, 2) @ jnp.full((2, 2), 2.0**120),
-            "too small": tiny * 0.5,
-            "a difference": tiny * 1.5 - tiny,
-            "a quotient": tiny / 3,
-            "a square": tiny * tiny,
-            "an exponential": jnp.exp(jnp.full(2, -87.0) + 0 * tiny),
-            "a power": jnp.full(2, 2.0) ** (-126 + 0 * tiny),
-            "a narrowing": lax.convert_element_type(tiny * 0.75, jnp.bfloat16).astype(jnp.float32),
-        }
-
-    denormals = np.array([DENORMAL, MINUS_DENORMAL, 0x007FFFFF, 0x00FFFFFF], np.uint32).view(np.float32)
-    for name, found in run(arithmetic, denormals, np.array([SMALLEST, -SMALLEST])).items():
-        assert not np.any(bits(found)), name
-
-
-def test_a_nan_that_arithmetic_makes_has_one_pattern() -> None:
-    def made(x: Array, infinity: Array) -> dict[str, Array]:
-        nan = infinity - infinity
-        carried, stacked = lax.scan(lambda c, _: (c * -1, c - infinity), nan, length=2)
-        return {
-            "a difference": nan,
-            "of a payload": x * 1,
-            "negated": -nan,
-            "magnitude": jnp.abs(-x),
-            "of a sum": jnp.sum(jnp.stack([x, -x])),
-            "of a product": jnp.stack([x, x]) @ jnp.ones((2, 1)),
-            "larger": jnp.maximum(x, 1.0),
-            "of a root": jnp.sqrt(jnp.stack([-infinity, x])),
-            "of a logarithm": jnp.log(-infinity),
-            "sorted": jnp.sort(jnp.stack([x, x])),
-            "moved on": jnp.stack([nan, nan])[::-1],
-            "carried": carried,
-            "stacked": stacked,
-            "of a branch": lax.cond(infinity > 0, lambda x: -(x + 1), lambda x: x, x),
-            "of a call": jax.jit(lambda x: x + 1)(-x),
-        }
-
-    def seen(x: Array, infinity: Array) -> dict[str, Array]:
-        return {name: lax.bitcast_convert_type(value, jnp.uint32) for name, value in made(x, infinity).items()}
-
-    for program in (made, seen):
-        for name, found in run(program, HARD[3], np.float32(np.inf)).items():
-            assert np.all(bits(found) == NAN_BITS), name
-
-
-@pytest.mark.parametrize(("dtype", "pattern"), [(jnp.bfloat16, 0x7FC0), (jnp.float16, 0x7E00)])
-def test_a_nan_of_a_half_type_has_one_pattern(dtype: Any, pattern: int) -> None:
-    def made(infinity: Array) -> list[Array]:
-        small = infinity.astype(dtype)
-        nan = small - small
-        values = [nan, -nan, nan[::-1], lax.scan(lambda c, _: (c * -1, None), nan, length=2)[0], jnp.exp(-nan)]
-        return [*values, *[lax.bitcast_convert_type(value, jnp.uint16) for value in values]]
-
-    for found in run(made, np.full(2, np.inf, np.float32)):
-        assert np.all(found.view(np.uint16) == pattern)
-
-
-# Compilers
-
-
-def triples() -> list[np.ndarray]:
-    generator = np.random.default_rng(6)
-    words = generator.integers(0x3E000000, 0x41000000, (3, 100_000), np.uint32)
-    return list((words | generator.integers(0, 2, words.shape, np.uint32) << 31).view(np.float32))
-
-
-def test_a_product_and_a_sum_stay_two_roundings() -> None:
-    x, y, z = triples()
-    expected = x * y + z  # NumPy's are two operations
-    assert same_bits(run(lambda x, y, z: x * y + z, x, y, z), expected)
-    assert same_bits(run(lambda x, y, z: z - x * -y, x, y, z), expected)
-    assert same_bits(run(lambda x, y, z: lax.map(lambda row: row[0] * row[1] + row[2], (x, y, z)), x, y, z), expected)
-    assert same_bits(run(lambda x: x / 3, x), x / np.float32(3))
-    assert same_bits(run(lambda x: x * 0.1 * 10, x), x * np.float32(0.1) * np.float32(10))
-
-
-def fused(x: Any, y: Any, z: Any) -> Any:
-    return x * y + z
-
-
-def test_a_fence_stays_where_only_one_argument_is_unknown_to_the_compiler() -> None:
-    x, y, z = triples()
-
-    @jax.jit
-    def fenced(x: Array, y: Array, z: Array) -> Array:
-        with jax.enable_x64(True):
-            fence = make_fence(jnp.zeros((), jnp.int32), np.float32(0.1), x)
-            return lax.add(fence(lax.mul(x, y)), z)
-
-    assert same_bits(fenced(x, y, z), x * y + z)
-    known = (0.1, jnp.zeros((), jnp.int32))
-    program = jax.jit(lambda x: portable(lambda x, *_: jnp.sin(x) / 3)(x, *known)).lower(x).compile()
-    assert " sort(" in program.as_text(), "the compiler has evaluated the fence"
-
-
-def test_this_machine_would_fuse_them() -> None:
-    """The tests above see something: stock JAX rounds once wherever a machine has an FMA."""
-    x, y, z = triples()
-    stock = np.asarray(jax.jit(fused)(x, y, z))
-    once = (x.astype(np.float64) * y + z).astype(np.float32)
-    assert same_bits(stock, x * y + z) or np.mean(stock != once) < 1e-3
 
 
 def test_an_exported_program_has_the_same_bits() -> None:
