@@ -26,6 +26,7 @@ from crh_train import cores
 from crh_train.config import RuntimeConfig
 from crh_train.digest import digest_bytes, digest_json
 from crh_train.environment import THREAD_VARIABLES, cache_folder, thread_count
+from crh_train.stop_signals import held
 
 LIMIT_BYTES = 2 << 30
 """Of all environments together; what was not used for longest goes first."""
@@ -48,7 +49,8 @@ def use(environ: Mapping[str, str], runtime: RuntimeConfig) -> None:
     (`JAX_COMPILATION_CACHE_DIR`), and where several processes make the run: a process that compiles while another one
     need not could wait for it in vain.
     """
-    import jax
+    with held():  # a signal while JAX's extension modules are imported would end the process where it stands
+        import jax
 
     if not runtime.compilation_cache:
         jax.config.update("jax_enable_compilation_cache", False)

@@ -12,7 +12,7 @@ import pytest
 from crh_train.engine import Span, train
 from crh_train.hooks import Silent
 from crh_train.randomness import root_key
-from crh_train.stop_signals import asked_to_stop, heeded
+from crh_train.stop_signals import asked_to_stop, heeded, held
 from crh_train.types import StepMetrics, TrainState
 
 STATE = TrainState({"bias": jnp.ones(2)}, (), root_key(0), jnp.int32(0))
@@ -55,6 +55,20 @@ def test_a_second_signal_does_what_it_did_outside(second: signal.Signals) -> Non
             assert came == [second]
     finally:
         signal.signal(second, before)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_that_are_held_come_once_when_that_ends(number: signal.Signals) -> None:
+    came: list[int] = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        with held():
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            assert came == []
+        assert came == [number]
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:

@@ -2,17 +2,15 @@
 
 import functools
 import json
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from crh_train.errors import CrhTrainError, Interrupted
-from crh_train.stop_signals import heeded
+from crh_train.stop_signals import interrupting
 
 
 def run_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -44,12 +42,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> None:
-        for number in heeded():
-            signal.signal(number, _interrupt)
+        interrupted = interrupting()
         try:
             try:
                 function(*args, **options)
-            except KeyboardInterrupt as stop:
+            except (CrhTrainError, typer.Exit):
+                raise
+            except BaseException as stop:
+                if not interrupted():  # an extension module's import, for one, turns a signal into its own error
+                    raise
+                # Else CPython ends by SIGINT where the signal came in an exec'd string, as every dataclass has one;
+                # each such string begins by forgetting that of the one before.
+                exec("")
                 raise Interrupted(
                     "stopped by a signal; what was saved before is kept: `crh-train list` shows the runs and "
                     "`crh-train resume HASH` goes on with one"
@@ -63,10 +67,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(error.exit_code) from error
 
     return wrapped
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def emit(document: Mapping[str, Any]) -> None:

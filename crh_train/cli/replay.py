@@ -135,10 +135,12 @@ def _here(
     folder: "RunFolder", config: "RunConfig", whole: "Callable[[], Segment]", scratch: Path, source: bool
 ) -> "ReplayReport":
     from crh_train import compilation_cache
+
+    compilation_cache.use(os.environ, config.runtime)
+
     from crh_train.distribution import joined
     from crh_train.replay import replay as replay_run
 
-    compilation_cache.use(os.environ, config.runtime)
     with joined(config) as group:  # what `whole` refuses, the other processes of the run must hear of
         return replay_run(folder, config, whole(), scratch, group, source)
 
