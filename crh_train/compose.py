@@ -28,7 +28,6 @@ from crh_train.overrides import first_line, parse_overrides
 from crh_train.plain_yaml import interpolations
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 can hold these
-_NOT_GIVEN = "???"  # OmegaConf's mark of a value that is still missing
 
 
 def packaged_conf() -> Path:
@@ -204,23 +203,22 @@ def _typed(schema: type, document: Mapping[str, Any], path: str) -> Any:
     for key in fields:
         if key not in document:
             raise ConfigError(f"{path}.{key} is missing; every choice is written out in conf/{path}/*.yaml")
-    types, values = get_type_hints(schema), {}
+    types, typed = get_type_hints(schema), OmegaConf.structured(schema)
+    OmegaConf.set_readonly(typed, False)
     for key in fields:
         if types[key] in (str, str | None) and not isinstance(document[key], str | None):
             # A folder named 2024_01 would silently become 202401.
             raise ConfigError(f"{path}.{key}={document[key]!r:.80} must be text; quote it: {path}.{key}=\"'TEXT'\"")
         _check_value(document[key], f"{path}.{key}")
-        typed = OmegaConf.structured(schema)
-        OmegaConf.set_readonly(typed, False)
         try:
             typed[key] = document[key]
-            value = OmegaConf.to_container(typed)[key]  # type: ignore[index, call-overload]
         except OmegaConfBaseException as error:
             raise ConfigError(f"{path}.{key}={document[key]!r:.80}: {first_line(error)}") from error
-        if value == _NOT_GIVEN:
+        if OmegaConf.is_missing(typed, key):
             raise ConfigError(f"{path}.{key} has no value; add {path}.{key}=VALUE")
-        values[key] = value
-    part = schema(**values)
+    values = OmegaConf.to_container(typed)
+    assert isinstance(values, dict)
+    part = schema(**{str(key): value for key, value in values.items()})
     check_ranges(part, path)
     return part
 
