@@ -24,14 +24,14 @@ LIMIT = 900  # seconds after which a process hangs
 ORDER = (
     "chromatic",
     "tissue_linear",
-    "attention",
+    "tissue_3d",
     "mri_cosine",
     "temporal",
+    "attention",
     "mri_step",
-    "tissue_3d",
 )
 """Gives the costly environments, of several processes and of eight devices, the cases that are quick to compile, but
-the U-Net to the latter.
+the U-Net to the latter; the slowest of all, in three dimensions, to the cheapest.
 """
 IN_FULL_ONLY = {"mri_denoise", "mri_superres"}  # the models of mri_step and mri_cosine; `make matrix` runs them too
 
@@ -65,9 +65,6 @@ def test_stock_jax_gives_several_hashes_and_must() -> None:
     several = matrix("--stock", "--rows", "default", "SSE4_2", "--cases", CHEAP, "--json")
     assert several.returncode == 0, several.stderr
     assert len(document(several)["hashes"][CHEAP]) == 2
-    one = matrix("--stock", "--rows", "default", "--cases", CHEAP)
-    assert one.returncode == 1
-    assert "stock JAX gives several hashes in 0 of 1 columns" in one.stderr
 
 
 @pytest.mark.slow
@@ -140,6 +137,15 @@ def test_an_environment_that_fails_is_no_agreement(
     assert matrix_again() == 0
     assert matrix_again("--python", "broken=/bin/false", "--json") == 1
     assert "broken failed:\nexit status [1]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_one_hash_of_stock_jax_is_a_failure(
+    matrix_again: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever gave it: the matrix of stock JAX shows that several can be seen, or nothing."""
+    assert matrix_again("--stock") == 1
+    assert "stock JAX gives several hashes in 0 of 1 columns" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", range(1, 13))

@@ -88,8 +88,9 @@ def outcome(run: RunFolder) -> tuple[list[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def env(compiling: dict[str, str]) -> dict[str, str]:
-    """Each process compiles all that it runs, whatever others did."""
-    return compiling
+    """Each process compiles all that it runs, whatever others did, and does not optimise it, which takes longer: the
+    bits of optimised code on several devices and in several processes are in `test_bit_matrix.py`."""
+    return {**compiling, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 @pytest.fixture(scope="module")
