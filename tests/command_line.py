@@ -46,6 +46,11 @@ COMMANDS = (
     "doctor",
 )
 
+NOT_OPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+"""For what is not about bits: code that is compiled sooner. That optimised code gives the same under portable
+arithmetic is for `test_bit_matrix.py` to show.
+"""
+
 LIMIT = 300  # seconds after which a process hangs
 
 STOPPED = Path(__file__).with_name("stopped.py")
@@ -97,7 +102,9 @@ def only_run(runs: Path) -> RunFolder:
 
 
 def trains_and_replays(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> RunFolder:
-    """The run of one epoch that `crh-train run` with `words` makes in `cwd`; its replay gives the same bits."""
+    """The run of one epoch that `crh-train run` with `words` makes in `cwd`; its replay gives the same bits. Neither
+    optimises its code."""
+    env = {**env, **NOT_OPTIMISED}
     said = crh("run", *words, "--json", env=env, cwd=cwd)
     assert said.returncode == 0, said.stderr
     trained = document(said)

@@ -4,6 +4,7 @@ as three patients, and what a test wants to be different about them."""
 import dataclasses
 import functools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pydicom
+from nibabel.testing import data_path
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from training_samples import configured
@@ -80,6 +82,23 @@ def describe(folder: Path, **changes: Any) -> None:
     kept = {key: value for key, value in document.items() if value is not None}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps(kept))
+
+
+def write_example4d(folder: Path) -> Path:
+    """nibabel's acquisition of two volumes as two channels, twice; what is bright in the first is a class."""
+    acquired = Path(data_path) / "example4d.nii.gz"
+    image: Any = nibabel.load(acquired)
+    labels = nibabel.Nifti1Image((np.asarray(image.dataobj)[..., 0] > 300).astype(np.uint8), image.affine)
+    listed = []
+    for name in ("a", "b"):
+        for kind in ("imagesTr", "labelsTr"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(acquired, folder / "imagesTr" / f"{name}.nii.gz")
+        nibabel.save(labels, folder / "labelsTr" / f"{name}.nii.gz")
+        listed.append({"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz"})
+    names = {"0": "first", "1": "second"}
+    describe(folder, channel_names=names, labels={"background": 0, "bright": 1}, numTraining=2, training=listed)
+    return folder
 
 
 def write_decathlon(folder: Path) -> Path:

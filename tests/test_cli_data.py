@@ -1,14 +1,18 @@
 """`crh-train data check`, and training on one's own data, in processes of their own."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel
+import numpy as np
 import pydicom
 import pytest
 from command_line import crh, document, refused, trains_and_replays
-from layout_samples import TRAINED, WRITERS, describe, heads, save, write_nnunet
+from layout_samples import TRAINED, WRITERS, describe, heads, save, write_example4d, write_nnunet
+from pydicom.data import get_testdata_file
 
 CASES = {"nnunet": "imagesTr/*_0000.nii.gz", "bids": "sub-*/anat/*_T1w.nii.gz", "dicom": "IM*"}
 
@@ -43,6 +47,43 @@ def test_a_layout_is_checked_trained_replayed_and_predicted(layout: str, env: di
     place, making = seen_by_others(layout, made)
     assert place == seen_by_others(layout, case)[0]
     assert run.checkpoints()[-1].name.hash in making
+
+
+def acquired_by_mr(folder: Path) -> list[str]:
+    """nibabel's `example4d`, two volumes of one diffusion acquisition, as two channels of two cases."""
+    write_example4d(folder)
+    return ["conf=tissue_linear", "task=segmentation", "data=nnunet", "data.stride=4", "model=cnn"]
+
+
+def acquired_by_mr_and_ct(folder: Path) -> list[str]:
+    """pydicom's MR and CT, a slice each, as two patients."""
+    folder.mkdir()
+    for name in ("MR_small.dcm", "CT_small.dcm"):
+        shutil.copy(str(get_testdata_file(name, download=False)), folder)
+    return ["conf=mri_step", "data=dicom"]
+
+
+@pytest.mark.parametrize(
+    ("acquired", "case"), [(acquired_by_mr, "imagesTr/b.nii.gz"), (acquired_by_mr_and_ct, "CT_small.dcm")]
+)
+def test_what_scanners_wrote_is_trained_on_replayed_and_predicted(
+    acquired: Callable[[Path], list[str]], case: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "own"
+    words = [*acquired(folder), *TRAINED[1:], "engine.batch_size=1", f"runtime.data_root={folder}"]
+    run = trains_and_replays(words, env, tmp_path)
+    path = folder / case
+    made = tmp_path / ("made.nii.gz" if path.suffix == ".gz" else "made")
+    said = crh("predict", run.name, path, "-o", made, env=env, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    if path.suffix == ".gz":
+        found, image = nibabel.load(made), nibabel.load(path)
+        assert (found.shape, found.affine.tobytes()) == (image.shape[:3], image.affine.tobytes())
+        assert set(np.unique(np.asarray(found.dataobj))) <= {0, 1}
+    else:
+        dicom, source = pydicom.dcmread(made / "0000.dcm"), pydicom.dcmread(path)
+        assert dicom.pixel_array.shape == source.pixel_array.shape
+        assert (dicom.PatientID, dicom.ImagePositionPatient) == (source.PatientID, source.ImagePositionPatient)
 
 
 def test_what_is_wrong_is_listed_and_training_does_not_begin(env: dict[str, str], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import SMALL, crh, document, only_run
+from command_line import NOT_OPTIMISED, SMALL, crh, document, only_run
 
 from crh_train.compose import choices, compose, packaged_conf
 from crh_train.config import PARTS
@@ -30,7 +30,6 @@ SMALLER = {
     ],
 }
 EPOCHS = 2
-NOT_OPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 def overrides(name: str) -> list[str]:

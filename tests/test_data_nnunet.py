@@ -2,7 +2,6 @@
 
 import gzip
 import re
-import shutil
 from pathlib import Path
 
 import nibabel
@@ -18,6 +17,7 @@ from layout_samples import (
     problems,
     save,
     write_decathlon,
+    write_example4d,
     write_nnunet,
 )
 from nibabel.testing import data_path
@@ -68,17 +68,7 @@ def test_version_1_lists_cases_whose_channels_are_files(tmp_path: Path) -> None:
 
 def test_a_real_acquisition_of_two_volumes_is_two_channels(tmp_path: Path) -> None:
     image = nibabel.load(Path(data_path) / "example4d.nii.gz")
-    listed = []
-    for name in ("a", "b"):
-        (tmp_path / "imagesTr").mkdir(exist_ok=True)
-        shutil.copy(Path(data_path) / "example4d.nii.gz", tmp_path / "imagesTr" / f"{name}.nii.gz")
-        labels = nibabel.Nifti1Image((np.asarray(image.dataobj)[..., 0] > 300).astype(np.uint8), image.affine)
-        (tmp_path / "labelsTr").mkdir(exist_ok=True)
-        nibabel.save(labels, tmp_path / "labelsTr" / f"{name}.nii.gz")
-        listed.append({"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz"})
-    names = {"0": "first", "1": "second"}
-    describe(tmp_path, channel_names=names, labels={"background": 0, "bright": 1}, numTraining=2, training=listed)
-    source = opened("nnunet", tmp_path)
+    source = opened("nnunet", write_example4d(tmp_path))
     expected = np.asarray(nibabel.as_closest_canonical(image).dataobj).astype(np.float32)
     np.testing.assert_array_equal(source.volumes[0].read().image, expected)
     assert source.volumes[0].spacing == tuple(float(zoom) for zoom in image.header.get_zooms()[:3])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from command_line import LIMIT, TINY, chronicle_text, contents, crh, document, made_once, only_run
+from command_line import LIMIT, NOT_OPTIMISED, TINY, chronicle_text, contents, crh, document, made_once, only_run
 from test_process_group import free_port
 
 from crh_train.chronicle import LINES_NAME
@@ -90,7 +90,7 @@ def outcome(run: RunFolder) -> tuple[list[str], list[str]]:
 def env(compiling: dict[str, str]) -> dict[str, str]:
     """Each process compiles all that it runs, whatever others did, and does not optimise it, which takes longer: the
     bits of optimised code on several devices and in several processes are in `test_bit_matrix.py`."""
-    return {**compiling, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return {**compiling, **NOT_OPTIMISED}
 
 
 @pytest.fixture(scope="module")
