@@ -15,9 +15,9 @@ FLAGS = ("--xla_cpu_max_isa=SSE4_2", "--xla_backend_optimization_level=0")
 """Each makes other code: of fewer instructions to choose from, and not optimised."""
 
 
-def said(program: str, **variables: str) -> Any:
+def said(program: str, *words: str, **variables: str) -> Any:
     done = subprocess.run(
-        [sys.executable, program], env=os.environ | variables, capture_output=True, text=True, check=False
+        [sys.executable, program, *words], env=os.environ | variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -37,7 +37,10 @@ def test_the_bits_are_golden_and_the_values_are_right(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_bits_are_golden_elsewhere(environment: str) -> None:
-    assert said(portable_libraries.__file__, **ENVIRONMENTS[environment]) == GOLDEN_HASHES
+    """Each program in one of the environments, as in the diagonal of the bit matrix."""
+    chosen = list(PROGRAMS)[list(ENVIRONMENTS).index(environment) :: len(ENVIRONMENTS)]
+    found = said(portable_libraries.__file__, *chosen, **ENVIRONMENTS[environment])
+    assert found == {name: GOLDEN_HASHES[name] for name in chosen}
 
 
 def is_near(array: np.ndarray, other: np.ndarray) -> bool:
