@@ -19,9 +19,9 @@ def heeded() -> list[signal.Signals]:
     return [each for each in _NUMBERS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
-def interrupting() -> Callable[[], bool]:
-    """From now on, as long as the process lives, a signal raises KeyboardInterrupt; the function that it gives says
-    whether one came.
+@contextlib.contextmanager
+def interrupting() -> Iterator[Callable[[], bool]]:
+    """Within it a signal raises KeyboardInterrupt; the function that it gives says whether one came.
 
     Where Python can only report what is raised, as in a destructor or in what JAX does at each garbage collection, the
     exception would be lost, and the signal with it. There it is sent again, until it is heard.
@@ -41,10 +41,12 @@ def interrupting() -> Callable[[], bool]:
         else:
             report(lost)
 
-    for number in heeded():
-        signal.signal(number, interrupt)
     sys.unraisablehook = unheard
-    return lambda: bool(came)
+    try:
+        with _heard_by(interrupt):
+            yield lambda: bool(came)
+    finally:
+        sys.unraisablehook = report
 
 
 @contextlib.contextmanager

@@ -139,6 +139,30 @@ def other_seed(swept: Made) -> RunFolder:
     return RunFolder(swept.folder / "runs" / trained["run"])
 
 
+@pytest.fixture(scope="session")
+def denoising(shared: Path) -> RunFolder:
+    """Of one channel, sample by slice; made in this process, as `segmenting` is."""
+    import predict_samples  # which imports JAX
+
+    return predict_samples.denoising(shared)
+
+
+@pytest.fixture(scope="session")
+def unchanged(denoising: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of `denoising` whose model gives what it is given."""
+    import predict_samples
+
+    return predict_samples.zeroed(denoising, tmp_path_factory.mktemp("unchanged"))
+
+
+@pytest.fixture(scope="session")
+def segmenting(shared: Path) -> RunFolder:
+    """Of two channels, resampled, in overlapping samples of three slices, across the coronal axis."""
+    import predict_samples
+
+    return predict_samples.segmenting(shared)
+
+
 def _documents(swept: Made) -> list[dict[str, Any]]:
     documents: list[dict[str, Any]] = json.loads(swept.said["sweep"].stdout)["runs"]
     return documents

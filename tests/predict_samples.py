@@ -33,8 +33,13 @@ def predict(run: RunFolder | Path, inputs: Sequence[Path], out: Path, force: boo
     return prediction.run(model.load(named, stored_config(named.folder, [])), inputs, out, force)
 
 
+def zeroed(run: RunFolder, folder: Path) -> Path:
+    """Of a residual network, which then changes nothing."""
+    return changed(run, folder, np.zeros_like)
+
+
 def changed(run: RunFolder, folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
-    """A checkpoint of other weights, in a copy of the run. Of a residual network, zeros change nothing."""
+    """A checkpoint of other weights, in a copy of the run."""
     copy = copied(run, folder / "changed")
     found = checkpoint.read(copy.checkpoints()[-1].path)
     weights = {name: change(array) for name, array in found.model_state.items()}
@@ -42,7 +47,6 @@ def changed(run: RunFolder, folder: Path, change: Callable[[np.ndarray], np.ndar
 
 
 def denoising(shared: Path) -> RunFolder:
-    """A run on one channel, sample by slice."""
     root = made_once(shared / "predict-one-channel", write_nnunet)
     words = ("data=nnunet", f"runtime.data_root={root}", "data.shape=[40,40]", "engine.batch_size=8")
     made = made_once(shared / "predict-denoising", lambda folder: train(folder, "mri_denoise", *words))
@@ -50,7 +54,6 @@ def denoising(shared: Path) -> RunFolder:
 
 
 def segmenting(shared: Path) -> RunFolder:
-    """Of two channels, resampled, in overlapping samples of three slices, across the coronal axis."""
     root = made_once(shared / "predict-two-channels", lambda folder: write_nnunet(folder, channels=2))
     words = ("task=segmentation", "data=nnunet", f"runtime.data_root={root}", "data.shape=[24,40]",
              "data.spacing=[6,7,8]", "data.slices=3", "data.stride=2", "data.axis=coronal", "data.downsample=2",

@@ -9,7 +9,6 @@ import h5py
 import jax
 import nibabel
 import numpy as np
-import predict_samples
 import pydicom
 import pytest
 from command_line import contents, crh, document, refused
@@ -27,22 +26,6 @@ from crh_train.errors import DataError, UsageError
 from crh_train.inference import model
 from crh_train.run_folder import RunFolder
 from crh_train.stored import stored_config
-
-
-@pytest.fixture(scope="module")
-def denoising(shared: Path) -> RunFolder:
-    return predict_samples.denoising(shared)
-
-
-@pytest.fixture(scope="module")
-def unchanged(denoising: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return changed(denoising, tmp_path_factory.mktemp("unchanged"), np.zeros_like)
-
-
-@pytest.fixture(scope="module")
-def segmenting(shared: Path) -> RunFolder:
-    return predict_samples.segmenting(shared)
-
 
 # --- NIfTI ---------------------------------------------------------------------------------------------------------
 

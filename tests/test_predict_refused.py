@@ -9,13 +9,12 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import predict_samples
 import pytest
 from command_line import copied
 from image_samples import write_fastmri
 from layout_samples import LAS, PATIENTS, heads, save
 from PIL import Image
-from predict_samples import changed, predict
+from predict_samples import predict
 from store_samples import flip
 
 from crh_train import checkpoint
@@ -23,21 +22,6 @@ from crh_train.archive import PREDICT
 from crh_train.digest import canonical_json, digest_json
 from crh_train.errors import CorruptCheckpoint, DataError, UsageError
 from crh_train.run_folder import RunFolder, environment_bytes
-
-
-@pytest.fixture(scope="module")
-def denoising(shared: Path) -> RunFolder:
-    return predict_samples.denoising(shared)
-
-
-@pytest.fixture(scope="module")
-def unchanged(denoising: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return changed(denoising, tmp_path_factory.mktemp("unchanged"), np.zeros_like)
-
-
-@pytest.fixture(scope="module")
-def segmenting(shared: Path) -> RunFolder:
-    return predict_samples.segmenting(shared)
 
 
 def without_predict(run: RunFolder) -> None:

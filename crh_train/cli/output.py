@@ -42,29 +42,29 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> None:
-        interrupted = interrupting()
-        try:
+        with interrupting() as interrupted:
             try:
-                function(*args, **options)
-            except (CrhTrainError, typer.Exit):
-                raise
-            except BaseException as stop:
-                if not interrupted():  # an extension module's import, for one, turns a signal into its own error
+                try:
+                    function(*args, **options)
+                except (CrhTrainError, typer.Exit):
                     raise
-                # Else CPython ends by SIGINT where the signal came in an exec'd string, as every dataclass has one;
-                # each such string begins by forgetting that of the one before.
-                exec("")
-                raise Interrupted(
-                    "stopped by a signal; what was saved before is kept: `crh-train list` shows the runs and "
-                    "`crh-train resume HASH` goes on with one"
-                ) from stop
-        except CrhTrainError as error:
-            if options["json_output"]:
-                name = type(error).__name__
-                emit({"error": name, "message": str(error), "exit_code": error.exit_code})
-            else:
-                typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from error
+                except BaseException as stop:
+                    if not interrupted():  # an extension module's import, for one, turns a signal into its own error
+                        raise
+                    # Else CPython ends by SIGINT where the signal came in an exec'd string, as every dataclass has one;
+                    # each such string begins by forgetting that of the one before.
+                    exec("")
+                    raise Interrupted(
+                        "stopped by a signal; what was saved before is kept: `crh-train list` shows the runs and "
+                        "`crh-train resume HASH` goes on with one"
+                    ) from stop
+            except CrhTrainError as error:
+                if options["json_output"]:
+                    name = type(error).__name__
+                    emit({"error": name, "message": str(error), "exit_code": error.exit_code})
+                else:
+                    typer.echo(f"error: {error}", err=True)
+                raise typer.Exit(error.exit_code) from error
 
     return wrapped
 
