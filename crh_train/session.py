@@ -164,7 +164,8 @@ def _complete(
     parts = make_parts(config, program.steps_per_epoch, layout(config, opened.source))
     transform = determinism(config).transform
     volumes = validator.held_out_volumes(opened.identity.manifest)
-    found = validator.validate(parts, params, prepared.validation, volumes, transform)
+    names = opened.source.class_names
+    found = validator.validate(parts, params, prepared.validation, volumes, transform, names)
     records = folder.chronicle()
     inputs = ReportInputs(
         name=folder.sessions()[0]["command"]["conf"],

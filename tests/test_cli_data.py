@@ -80,6 +80,8 @@ def test_what_scanners_wrote_is_trained_on_replayed_and_predicted(
         found, image = nibabel.load(made), nibabel.load(path)
         assert (found.shape, found.affine.tobytes()) == (image.shape[:3], image.affine.tobytes())
         assert set(np.unique(np.asarray(found.dataobj))) <= {0, 1}
+        checked = crh("data", "check", *words, env=env, cwd=tmp_path)
+        assert "\nclasses   2: background, bright\n" in checked.stdout
     else:
         dicom, source = pydicom.dcmread(made / "0000.dcm"), pydicom.dcmread(path)
         assert dicom.pixel_array.shape == source.pixel_array.shape

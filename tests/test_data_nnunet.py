@@ -1,6 +1,7 @@
 """nnU-Net's and the Decathlon's folders are read whole, and each file that does not fit is named."""
 
 import gzip
+import json
 import re
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from nibabel.testing import data_path
 from crh_train.data import nnunet
 from crh_train.data.check import examine
 from crh_train.errors import ConfigError, DataError, DataProblems
+from crh_train.run_folder import RunFolder
 
 
 def test_channels_and_labels_come_in_ras(tmp_path: Path) -> None:
     source = opened("nnunet", write_nnunet(tmp_path, channels=2))
     assert (source.classes, source.channels, source.labelled) == (3, 2, "pixel")
+    assert source.class_names == ("background", "grey", "white")
     assert [volume.id for volume in source.volumes] == list(PATIENTS)
     for volume, (image, tissue) in zip(source.volumes, heads(), strict=True):
         voxels = volume.read()
@@ -45,11 +48,17 @@ def test_channels_and_labels_come_in_ras(tmp_path: Path) -> None:
         assert volume.facts == {"patient": volume.id}
 
 
+def test_a_class_s_own_metric_says_its_name(segmenting: RunFolder) -> None:
+    measured = json.loads((segmenting.path / "reports" / "validation_metrics.json").read_bytes())["metrics"]
+    assert measured["dice_2"]["convention"] == "dice of class 2 (white) alone"
+    assert segmenting.manifest()["preprocessing"]["class_names"] == ["background", "grey", "white"]
+
+
 def test_the_decathlon_has_its_channels_in_one_file(tmp_path: Path) -> None:
     two = opened("nnunet", write_nnunet(tmp_path / "two", channels=2))
     decathlon = opened("nnunet", write_decathlon(tmp_path / "decathlon"))
     (tmp_path / "decathlon" / "imagesTr" / "._ann.nii.gz").write_bytes(b"left behind by an archiver")
-    assert (decathlon.classes, decathlon.channels) == (3, 2)
+    assert (decathlon.class_names, decathlon.channels) == (two.class_names, 2)
     for one, other in zip(two.volumes, decathlon.volumes, strict=True):
         assert one.read().image.tobytes() == other.read().image.tobytes()
     save(tmp_path / "decathlon" / "labelsTr" / "dan.nii.gz", heads()[0][1])
@@ -194,6 +203,9 @@ def test_every_problem_is_found_at_once_and_a_run_names_the_first(tmp_path: Path
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "regions of several values are not supported"),
         ({"labels": {"background": 0, "grey": 1, "ignore": 2}}, "'ignore' is not supported"),
         ({"labels": {"background": 0, "white": 2}}, "labels counted from 0"),
+        ({"labels": {"background": 0, "": 1}}, "expected a name of 1 to 80 characters a label, found ''"),
+        ({"labels": {"background": 0, "grey\nmatter": 1}}, "expected a name of 1 to 80 characters a label"),
+        ({"labels": {"background": 0, "g" * 81: 1}}, "expected a name of 1 to 80 characters a label"),
         ({"labels": None}, "expected labels such as"),
         ({"channel_names": {"1": "T1"}}, "counted from 0"),
         ({"channel_names": None}, "expected channel_names"),

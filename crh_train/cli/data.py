@@ -11,6 +11,7 @@ from crh_train.cli.output import EXIT_CODES, JsonOption, command, emit, fields, 
 
 if TYPE_CHECKING:
     from crh_train.data.check import Examination
+    from crh_train.data.volume import Source
 
 data = typer.Typer(help="Look at data without training.", no_args_is_help=True)
 
@@ -79,12 +80,18 @@ def _print(name: str, found: "Examination") -> None:
     ]
     if found.source is not None:
         rows.append(("channels", str(found.source.channels)))
-        rows.append(("classes", str(found.source.classes) if found.source.classes else "no labels"))
+        rows.append(("classes", _classes(found.source)))
         rows.append(("samples", " · ".join(f"{split} {count}" for split, count in found.samples.items()) or "–"))
     rows.append(("verdict", _counted(len(found.problems), "problem") if found.problems else "every file can be used"))
     fields(rows)
     for problem in found.problems:
         typer.echo(f"problem: {problem}")
+
+
+def _classes(source: "Source") -> str:
+    if source.class_names:
+        return f"{source.classes}: {', '.join(source.class_names)}"
+    return str(source.classes) if source.classes else "no labels"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -33,7 +33,14 @@ def data_root(root: Path | None, config: CasesConfig) -> Path:
 
 
 def make_source(
-    config: CasesConfig, root: Path, cases: Sequence[Case], problems: Problems, *, classes: int, channels: int
+    config: CasesConfig,
+    root: Path,
+    cases: Sequence[Case],
+    problems: Problems,
+    *,
+    classes: int,
+    channels: int,
+    class_names: tuple[str, ...] = (),
 ) -> Source:
     """The source of `cases`.
 
@@ -53,7 +60,7 @@ def make_source(
     split.require_two_patients(root, "the images", patients, " case" if len(volumes) == 1 else " cases")
     slices = {name: slice_count(volume, config) for name, volume in volumes.items()}
     segments = split.by_patient(slices, patients, config)
-    return Source(config.name, tuple(volumes.values()), segments, classes, channels)
+    return Source(config.name, tuple(volumes.values()), segments, classes, channels, class_names=class_names)
 
 
 def _rows(

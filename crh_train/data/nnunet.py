@@ -23,10 +23,13 @@ from crh_train.errors import DataError
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _ENDINGS = (".nii.gz", ".nii")
 
+NAME_CHARACTERS = 80
+"""At most so long is a label's name, which stands in tables."""
+
 
 class _Description(NamedTuple):
     channels: int
-    classes: int
+    classes: tuple[str, ...]  # their names
     ending: str
     listed: tuple[tuple[str, str], ...]  # image and label of each case, where the file lists them
     stated: int | None  # numTraining
@@ -51,8 +54,8 @@ def open_source(config: NnunetConfig, root: Path | None) -> Source:
             opened.append(nifti_case.open_case(name, None, {"case": name}, found[name], root))
     if description.stated is not None and description.stated != len(found):
         problems.add(f"{root / 'dataset.json'}: numTraining is {description.stated}, but there are {len(found)} cases")
-    classes, channels = description.classes, description.channels
-    return cases.make_source(config, root, opened, problems, classes=classes, channels=channels)
+    names, channels = description.classes, description.channels
+    return cases.make_source(config, root, opened, problems, classes=len(names), channels=channels, class_names=names)
 
 
 def _in_folders(root: Path, description: _Description, problems: Problems) -> dict[str, nifti_case.Files]:
@@ -82,7 +85,7 @@ def _listed(root: Path, description: _Description, problems: Problems) -> dict[s
         name = path.name.removesuffix(description.ending)
         if name in found:
             problems.add(f"{root / 'dataset.json'}: the case {name} is listed twice")
-        whole = nifti_case.Files((path,), description.channels, root / label, description.classes)
+        whole = nifti_case.Files((path,), description.channels, root / label, len(description.classes))
         found[name] = whole if path.exists() else _case(root, name, description)
     known = {path for files in found.values() for path in (*files.channels, files.labels)}
     for folder in ("imagesTr", "labelsTr"):
@@ -96,7 +99,8 @@ def _case(root: Path, name: str, description: _Description) -> nifti_case.Files:
     channels = [
         root / "imagesTr" / f"{name}_{channel:04d}{description.ending}" for channel in range(description.channels)
     ]
-    return nifti_case.Files(tuple(channels), 1, root / "labelsTr" / f"{name}{description.ending}", description.classes)
+    labels = root / "labelsTr" / f"{name}{description.ending}"
+    return nifti_case.Files(tuple(channels), 1, labels, len(description.classes))
 
 
 def _files(folder: Path, problems: Problems) -> list[Path]:
@@ -133,7 +137,8 @@ def _read_description(path: Path) -> _Description:
     return _Description(len(names), _classes(document, path), ending, listed, count)
 
 
-def _classes(document: Mapping[str, Any], path: Path) -> int:
+def _classes(document: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """The names of the classes, in their order."""
     labels = document["labels"] if "labels" in document else None
     if not isinstance(labels, dict):
         raise DataError(f'{path}: expected labels such as {{"background": 0, "tumour": 1}}, found {labels!r:.80}')
@@ -144,10 +149,14 @@ def _classes(document: Mapping[str, Any], path: Path) -> int:
     if "ignore" in labels:
         raise DataError(f"{path}: the label 'ignore' is not supported; label those voxels, or leave their cases out")
     # Version 2 maps names to values, the Decathlon and version 1 values to names.
-    values = list(labels.values() if "channel_names" in document else labels)
-    if sorted(map(str, values)) != sorted(str(value) for value in range(len(values))) or len(values) < 2:
+    pairs = labels.items() if "channel_names" in document else [(name, value) for value, name in labels.items()]
+    names = {str(value): name for name, value in pairs}
+    if names.keys() != {str(value) for value in range(len(pairs))} or len(names) < 2:
         raise DataError(f"{path}: expected labels counted from 0, the background, found {labels!r:.120}")
-    return len(values)
+    for name in names.values():
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= NAME_CHARACTERS:
+            raise DataError(f"{path}: expected a name of 1 to {NAME_CHARACTERS} characters a label, found {name!r:.80}")
+    return tuple(names[str(value)] for value in range(len(names)))
 
 
 def _entry(entry: Any, path: Path) -> tuple[str, str]:

@@ -1,5 +1,7 @@
 """Each metric's definition, written beside its value."""
 
+from collections.abc import Sequence
+
 CONVENTIONS = {
     "loss": "mean over the held-out samples of the training loss; of a case, over its samples",
     "mse": "mean squared error over all held-out pixels; of class probabilities where the target is a class",
@@ -36,7 +38,11 @@ SAMPLES = (
 )
 
 
-def sentences(names: list[str]) -> dict[str, str]:
+def sentences(names: Sequence[str], class_names: Sequence[str]) -> dict[str, str]:
     """The conventions of `CONVENTIONS`, and of the metrics `names` that are one class's part of another."""
     parts = {name: name.rpartition("_") for name in names if name not in CONVENTIONS}
-    return {**CONVENTIONS, **{name: f"{whole} of class {k} alone" for name, (whole, _, k) in parts.items()}}
+    named = {str(k): f" ({name})" for k, name in enumerate(class_names)}
+    return {
+        **CONVENTIONS,
+        **{name: f"{whole} of class {k}{named[k] if named else ''} alone" for name, (whole, _, k) in parts.items()},
+    }

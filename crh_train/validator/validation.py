@@ -36,8 +36,10 @@ def validate(
     held_out: PreparedSplit,
     volumes: Sequence[HeldOutVolume],
     transform: Transform,
+    class_names: Sequence[str] = (),
 ) -> Validation:
-    """Every metric that applies over the held-out volumes, by case, slice and subgroup, with pictures.
+    """Every metric that applies over the held-out volumes, by case, slice and subgroup, with pictures. `class_names`
+    are told beside a class's own metrics.
 
     One compiled call for each sample, so that their number changes no bit. `transform` is applied to what is computed,
     before `jit`.
@@ -65,7 +67,7 @@ def validate(
     means = {name: measure(everything) for name, (measure, _) in measures.items()}
     loss = np.float32(jax.jit(transform(jnp.mean))(np.concatenate(losses)))
     scores: Values = {**means, **judge.overall(judged), "loss": loss}
-    sentences = conventions.sentences(list(scores))
+    sentences = conventions.sentences(list(scores), class_names)
     values = {name: scores[name] if name in scores else None for name in sentences}
     return Validation(
         report={**values, "conventions": sentences},
