@@ -114,7 +114,11 @@ def _arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--stock", action="store_true", help="plain jax.jit; succeeds if some column has several hashes")
-    add("--quick", action="store_true", help="a diagonal for CI: each case in two of five environments")
+    add(
+        "--quick",
+        action="store_true",
+        help="a diagonal for CI, with --compare: the first case in five environments, each other one in one of them",
+    )
     add("--rows", nargs="+", metavar="ROW", help="only these environments, and those of --python and --cuda")
     add("--cases", nargs="+", metavar="CASE", help="only these columns")
     add(
@@ -131,7 +135,10 @@ def _arguments() -> argparse.Namespace:
     add("--record", type=Path, metavar="FILE", help="if all agree, write the hashes to FILE, with who gave them")
     add("--json", action="store_true", help="print one JSON document instead of a table")
     add("--stock-in", metavar="ROW", help=argparse.SUPPRESS)  # runs plain jax.jit in one row, which must be noticed
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.quick and given.compare is None:
+        parser.error("--quick runs most cases once, so it shows something only with --compare FILE")
+    return given
 
 
 def _interpreter(text: str) -> Row:

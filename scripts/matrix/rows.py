@@ -62,12 +62,12 @@ class Measured(NamedTuple):
 
 
 def diagonal(cases: Sequence[str]) -> dict[str, list[str]]:
-    """Which cases each row of `QUICK` runs: every case in two rows."""
-    plan: dict[str, list[str]] = {name: [] for name in QUICK}
-    for index, case in enumerate(cases):
-        for row in (2 * index, 2 * index + 1):
-            plan[QUICK[row % len(QUICK)]].append(case)
-    return {name: chosen for name, chosen in plan.items() if chosen}
+    """Which cases each row of `QUICK` runs: the first case in every row, each other one in one row."""
+    first, *others = cases
+    plan = {name: [first] for name in QUICK}
+    for index, case in enumerate(others):
+        plan[QUICK[index % len(QUICK)]].append(case)
+    return plan
 
 
 def variables(environ: Mapping[str, str], row: Row) -> dict[str, str]:
