@@ -18,7 +18,8 @@ from crh_train import checkpoint
 from crh_train.chronicle import LINES_NAME
 from crh_train.exports import TARGETS
 from crh_train.exports import safetensors as weights
-from crh_train.exports.tensorboard import SERIES, export
+from crh_train.exports.contents import SERIES
+from crh_train.exports.tensorboard import export
 from crh_train.run_store import RunFolder
 from crh_train.run_summary import run_document
 
@@ -31,7 +32,7 @@ def read(folder: Path) -> EventAccumulator:
 
 @pytest.fixture
 def exported(finished: RunFolder, tmp_path: Path) -> Path:
-    return export(finished, tmp_path / "logs").path
+    return Path(export(finished, str(tmp_path / "logs")).path)
 
 
 def test_every_number_of_the_chronicle_is_read_back(finished: RunFolder, exported: Path) -> None:
@@ -94,7 +95,7 @@ def test_the_same_run_gives_the_same_bytes_in_any_process(
 def test_a_run_without_an_end_is_exported_as_far_as_it_is(interrupted: Made, tmp_path: Path) -> None:
     stopped = copied(interrupted.run("term-stopped"), tmp_path / "runs")
     append(stopped, b'{"epoch":1,"batch":', b"")  # a line that is being written
-    found = read(export(stopped, tmp_path / "logs").path.parent)
+    found = read(Path(export(stopped, str(tmp_path / "logs")).path).parent)
     assert [scalar.step for scalar in found.Scalars("train/loss")] == list(range(1, 10))
     assert set(found.Tags()["scalars"]) == {f"train/{name}" for name in SERIES}
     assert found.Tags()["images"] == []
@@ -105,9 +106,9 @@ def test_exporting_again_takes_the_place_of_the_older_file(
 ) -> None:
     stopped = interrupted.run("term-stopped")
     assert stopped.name == finished.name
-    first = export(stopped, tmp_path).path
-    assert export(finished, tmp_path).path == first
-    events = list(EventFileLoader(str(first)).Load())
+    first = export(stopped, str(tmp_path)).path
+    assert export(finished, str(tmp_path)).path == first
+    events = list(EventFileLoader(first).Load())
     assert events[0].file_version == "brain.Event:2"
     assert sum(event.step == 1 for event in events) == 1
 
@@ -149,7 +150,7 @@ def test_the_package_safetensors_reads_back_every_weight(
     finished: RunFolder, which: str | None, tmp_path: Path
 ) -> None:
     stored = finished.checkpoints()[-1 if which is None else 0]
-    path = weights.export(finished, tmp_path / "weights.safetensors", which).path
+    path = weights.export(finished, str(tmp_path / "weights.safetensors"), which).path
     expected, found = checkpoint.read(stored.path).model_state, safetensors.numpy.load_file(path)
     assert list(found) == sorted(expected)
     for name, array in expected.items():
@@ -173,8 +174,8 @@ def test_the_same_weights_are_the_same_bytes(finished: RunFolder, env: dict[str,
     assert (said.returncode, said.stderr) == (0, "")
     path = tmp_path / "logs" / f"{finished.name}-e00003.safetensors"
     assert f"file        {path}\n" in said.stdout
-    again = weights.export(finished, tmp_path / "again.safetensors").path
-    assert path.read_bytes() == again.read_bytes()
+    again = weights.export(finished, str(tmp_path / "again.safetensors")).path
+    assert path.read_bytes() == Path(again).read_bytes()
     assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
 
 

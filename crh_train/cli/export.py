@@ -21,19 +21,24 @@ def export(
     run: HashArgument,
     to: Annotated[
         str,
-        typer.Option("--to", metavar="TARGET", help="Whose format: safetensors, tensorboard.", autocompletion=_offered),
+        typer.Option(
+            "--to", metavar="TARGET", help="Which tool: mlflow, safetensors, tensorboard.", autocompletion=_offered
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="Where it goes.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="PATH", help="Where it goes; of MLflow also a server's address.")
+    ],
     checkpoint: Annotated[
         str | None, typer.Option(metavar="last|best|EPOCH", help="Whose weights; the last checkpoint's, unless given.")
     ] = None,
     runs: RunsOption = Path("runs"),
     json_output: JsonOption = False,
 ) -> None:
-    """Write a run, finished or not, for another tool; the run stays as it is, and the same run gives the same bytes.
+    """Write a run, finished or not, for another tool; the run stays as it is, and the same run gives the same files.
 
     crh-train export 81e3 --to tensorboard -o logs
     crh-train export 81e3 --to safetensors --checkpoint best -o weights.safetensors
+    crh-train export 81e3 --to mlflow -o mlflow.db
     """
     from crh_train.errors import UsageError
     from crh_train.exports import TARGETS, targets
@@ -43,7 +48,13 @@ def export(
     folder = found_run(run, runs)
     exported = import_module(TARGETS[to]).export(folder, output, checkpoint)
     if json_output:
-        emit({"run": folder.name, "to": to, "path": str(exported.path), **exported.facts})
+        emit({"run": folder.name, "to": to, "path": exported.path, **exported.facts})
         return
-    fields([("exported", f"{folder.name} to {to}"), ("file", str(exported.path)), *exported.facts.items()])
+    fields(
+        [
+            ("exported", f"{folder.name} to {to}"),
+            ("server" if "://" in exported.path else "file", exported.path),
+            *exported.facts.items(),
+        ]
+    )
     following(exported.hint)

@@ -4,19 +4,19 @@ The run itself stays as it is. A module imports what it needs beyond crh-train's
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 
 class Exported(NamedTuple):
     """What was written, for a person and for a script."""
 
-    path: Path
+    path: str  # of a file, or the address of a server
     facts: Mapping[str, str]  # name -> value, to be shown
     hint: str  # what to do with it
 
 
 TARGETS: Mapping[str, str] = {
+    "mlflow": "crh_train.exports.mlflow",
     "safetensors": "crh_train.exports.safetensors",
     "tensorboard": "crh_train.exports.tensorboard",
 }

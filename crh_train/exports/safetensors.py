@@ -25,7 +25,7 @@ from crh_train.run_store import RunFolder
 SUFFIX = ".safetensors"
 
 
-def export(folder: RunFolder, output: Path, which: str | None = None) -> Exported:
+def export(folder: RunFolder, output: str, which: str | None = None) -> Exported:
     """Write the weights of one checkpoint, which is checked to the last byte first, over an older file.
 
     Args:
@@ -50,7 +50,9 @@ def export(folder: RunFolder, output: Path, which: str | None = None) -> Exporte
         "config_hash": found.config_hash,
     }
     data = _serialised(found.model_state, metadata)
-    path = output if output.suffix == SUFFIX else output / f"{folder.name}-e{stored.name.epoch_index:05d}{SUFFIX}"
+    path = Path(output)
+    if path.suffix != SUFFIX:
+        path /= f"{folder.name}-e{stored.name.epoch_index:05d}{SUFFIX}"
     filesystem.make_folders(path.parent)
     filesystem.write_over(path, data)
     facts = {
@@ -58,7 +60,7 @@ def export(folder: RunFolder, output: Path, which: str | None = None) -> Exporte
         "parameters": str(sum(array.size for array in found.model_state.values())),
         "bytes": str(len(data)),
     }
-    return Exported(path, facts, f"safetensors.numpy.load_file({str(path)!r})")
+    return Exported(str(path), facts, f"safetensors.numpy.load_file({str(path)!r})")
 
 
 def _serialised(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
