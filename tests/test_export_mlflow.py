@@ -119,13 +119,14 @@ def test_what_cannot_be_exported_leaves_nothing_behind(store: RunFolder, env: di
     without = {**env, "PYTHONPATH": f"{absent}{os.pathsep}{env['PYTHONPATH']}"}
     said = refused(crh(*words, "m.db", env=without, cwd=tmp_path), 2)
     assert said == ("--to mlflow needs the package mlflow-skinny: pip install 'crh-train[mlflow]'; nothing was written")
+    assert "takes no file with ? in its path" in refused(crh(*words, "m?x.db", env=env, cwd=tmp_path), 2)
     (tmp_path / "notes.txt").write_text("not to be lost")
     said = refused(crh(*words, "notes.txt", env=env, cwd=tmp_path), 2)
     assert said.startswith("--to mlflow: notes.txt is no SQLite file; give one, or a new name,")
     assert (tmp_path / "notes.txt").read_text() == "not to be lost"
     flip(store.path / LINES_NAME, 900)
     assert "chronicle.jsonl line 7" in refused(crh(*words, "m.db", env=env, cwd=tmp_path), 3)
-    assert not (tmp_path / "m.db").exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["absent", "notes.txt", "runs"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ what that has stays as it is, and what a resumed run has done since is added.
 
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,14 @@ def export(folder: RunFolder, output: str, which: str | None = None) -> Exported
         _write(client, folder, contents, run)
     except MlflowException as error:
         raise UsageError(f"--to mlflow: {output}: MLflow refused: {error}") from error
-    facts = {"experiment": _experiment_name(folder), "mlflow run": run.info.run_id, "steps": str(len(contents.records))}
-    page = f"{output}/#/experiments/{experiment}/runs/{run.info.run_id}"
-    return Exported(output, facts, f"open {page}" if served else f"mlflow ui --backend-store-uri {place}")
+    facts = {"experiment": _experiment_name(folder), "run_id": run.info.run_id, "steps": str(len(contents.records))}
+    page = f"{output.rstrip('/')}/#/experiments/{experiment}/runs/{run.info.run_id}"
+    return Exported(output, facts, f"open {page}" if served else f"mlflow ui --backend-store-uri {shlex.quote(place)}")
 
 
 def _own_file(path: Path) -> None:
+    if "?" in str(path.absolute()):  # where the options of a database's address begin
+        raise UsageError(f"--to mlflow: {path}: MLflow takes no file with ? in its path; give another one")
     if path.is_dir() or (path.exists() and path.stat().st_size and _head(path) != _SQLITE):
         raise UsageError(
             f"--to mlflow: {path} is no SQLite file; give one, or a new name, or the http address of an MLflow server"
