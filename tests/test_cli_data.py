@@ -40,6 +40,8 @@ def test_a_layout_is_checked_trained_replayed_and_predicted(layout: str, env: di
     assert {case["case"]: case["split"] for case in found["cases"]} == splits
     assert {case["patient"] for case in found["cases"]} == {volume["patient"] for volume in manifest["volumes"]}
     assert str(tmp_path) not in str(manifest)
+    said = crh("report", run.name, env=env, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
     case = min(folder.glob(CASES[layout]))
     made = tmp_path / f"made{'' if case.is_dir() else '.nii.gz'}"
     said = crh("predict", run.name, case, "-o", made, env=env, cwd=tmp_path)

@@ -56,6 +56,23 @@ def test_voxels_and_geometry_are_those_of_nibabel_in_the_closest_ras_orientation
     assert header.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_a_voxel_size_that_is_not_its_affines_or_not_in_millimetres_is_refused(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VOXELS, np.diag([2.0, 2.0, 4.0, 1.0]))
+    image.header.set_zooms((2.015, 2.0, 4.0))  # as far as rounding and registration take it
+    nibabel.save(image, tmp_path / "near.nii")
+    assert nifti.read_header(tmp_path / "near.nii").spacing == image.header.get_zooms()
+    image.set_qform(np.eye(4), 0)
+    image.header.set_zooms((1, 1, 1))
+    nibabel.save(image, tmp_path / "other.nii")
+    with pytest.raises(DataError, match="voxel size is 1×1×1 mm, but voxels of its affine measure 2×2×4 mm"):
+        nifti.read_header(tmp_path / "other.nii")
+    image = nibabel.Nifti1Image(VOXELS, np.diag([50.0, 50.0, 100.0, 1.0]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "small.nii")
+    with pytest.raises(DataError, match="unit of length is the micron; write affine"):
+        nifti.read_header(tmp_path / "small.nii")
+
+
 def test_scaled_integers_are_scaled(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, np.eye(4))
     image.header.set_slope_inter(0.5, 3.0)

@@ -23,7 +23,8 @@ from crh_train import checkpoint, session
 from crh_train.checkpoint_reference import find
 from crh_train.data import dicom_series, kspace
 from crh_train.errors import DataError, UsageError
-from crh_train.inference import model
+from crh_train.inference import dicom_files, model, picture_files, prediction
+from crh_train.inference.case import Result
 from crh_train.run_folder import RunFolder
 from crh_train.stored import stored_config
 
@@ -155,6 +156,15 @@ def test_the_way_back_undoes_cutting_and_downsampling(axis: str, denoising: RunF
     assert np.allclose(back[9], back[8])
 
 
+def test_digits_are_names_of_classes_like_any_other(segmenting: RunFolder, tmp_path: Path) -> None:
+    given = [save(tmp_path / f"a_{channel:04d}.nii.gz", heads()[0][0]) for channel in (0, 1)]
+    known = model.load(find(str(segmenting.path), None, tmp_path), stored_config(segmenting, []))
+    named = known._replace(names=("0", "1", "4"))
+    prediction.run(named, given, tmp_path / "out.nii.gz", force=False)
+    prediction.run(known, given, tmp_path / "before.nii.gz", force=False)
+    assert (tmp_path / "out.nii.gz").read_bytes() == (tmp_path / "before.nii.gz").read_bytes()
+
+
 # --- DICOM ---------------------------------------------------------------------------------------------------------
 
 
@@ -199,13 +209,23 @@ def test_a_scanners_own_file_comes_back_uncompressed(unchanged: Path, name: str,
     assert np.array_equal(found.pixel_array, pixels)
 
 
+def test_a_series_with_empty_elements_and_a_single_type_comes_back(unchanged: Path, tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "study", heads()[0][0], "ann", ImageType="ORIGINAL")
+    for path in paths:
+        header = pydicom.dcmread(path)
+        header.RescaleSlope = header.RescaleIntercept = None
+        header.save_as(path)
+    predict(unchanged, [tmp_path / "study"], tmp_path / "out")
+    for source, found in zip(paths, sorted((tmp_path / "out").iterdir()), strict=True):
+        assert list(pydicom.dcmread(found).ImageType) == ["DERIVED", "SECONDARY"]
+        assert pydicom.dcmread(found).RescaleSlope is None
+        assert "RescaleSlope" in pydicom.dcmread(source)
+
+
 def test_classes_in_dicom_are_pixels(segmenting: RunFolder, tmp_path: Path) -> None:
     paths = write_series(tmp_path / "study", heads()[0][0], "ann", RescaleSlope="2", WindowCenter="40")
     with pytest.raises(DataError, match="has 1 channel, the model takes 2"):
         predict(segmenting, [tmp_path / "study"], tmp_path / "out")
-    from crh_train.inference import dicom_files
-    from crh_train.inference.case import Result
-
     case = dicom_files.read(paths)
     classes = np.arange(case.image.size, dtype=np.int32).reshape(case.image.shape) % 3
     encoded = case.encode(Result(classes, True, "ab" * 32), "")
@@ -240,6 +260,16 @@ def test_pictures_stay_what_they_are(unchanged: Path, tmp_path: Path) -> None:
         assert str(archive["checkpoint"]) == hash
         assert archive["prediction"].dtype == given.dtype
         assert np.array_equal(archive["prediction"], given)
+
+
+def test_classes_of_large_numbers_are_kept_or_refused(tmp_path: Path) -> None:
+    root = images_folder(tmp_path / "own", "none") / "pictures"
+    case = picture_files.read(root / "2.npy")
+    classes = np.full(case.image.shape, 70_000)
+    encoded = case.encode(Result(classes, True, "ab" * 32), ".npz")
+    assert (encoded.array.dtype, encoded.array.min()) == (np.uint32, 70_000)
+    with pytest.raises(DataError, match=r"the class 70000 is more than a \.png file's 16 bits hold"):
+        picture_files.read(root / "0.png").encode(Result(classes, True, "ab" * 32), ".png")
 
 
 @pytest.fixture(scope="module")

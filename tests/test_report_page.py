@@ -177,7 +177,8 @@ def test_each_shown_case_has_its_pictures(said: Contents, page: Page) -> None:
 def test_hostile_text_is_text(said: Contents, page: Page) -> None:
     assert said.held is not None
     panel = said.held.panels[0]._replace(case=HOSTILE, chosen=[HOSTILE])
-    group = {"group": HOSTILE, "n": 1, "metrics": {"psnr": {"value": 20.0, "interval": [19.0, 21.5]}}}
+    spread = {"value": 20.0, "n": 1, "mean": 20.0, "sd": None, "interval": [19.0, 21.5]}
+    group = {"group": HOSTILE, "n": 1, "metrics": {"psnr": spread}}
     subgroups = [{"column": HOSTILE, "missing": 1, "groups": [group, group], "gaps": {"psnr": {"gap": 0.5}}}]
     changed = dataclasses.replace(
         said,

@@ -74,7 +74,7 @@ def read_slice(path: Path, series: str | None = None) -> Slice | None:
     data = source_file.read(path)
     header = _parsed(path, data, stop_before_pixels=True)
     with _parsing(path):
-        description = str(header["SeriesDescription"].value) if _given(header, "SeriesDescription") else ""
+        description = str(header["SeriesDescription"].value) if given(header, "SeriesDescription") else ""
         if series is not None and not fnmatchcase(description, series):
             return None
         _check_kind(path, header)
@@ -102,8 +102,8 @@ def read_pixels(one: Slice) -> np.ndarray:
     with _parsing(one.path):
         stored = np.asarray(header.pixel_array)
         bits, signed = int(header.BitsStored), bool(header.PixelRepresentation)
-        slope = _numbers(one.path, header, "RescaleSlope", 1)[0] if _given(header, "RescaleSlope") else 1
-        intercept = _numbers(one.path, header, "RescaleIntercept", 1)[0] if _given(header, "RescaleIntercept") else 0
+        slope = _numbers(one.path, header, "RescaleSlope", 1)[0] if given(header, "RescaleSlope") else 1
+        intercept = _numbers(one.path, header, "RescaleIntercept", 1)[0] if given(header, "RescaleIntercept") else 0
     values = stored.astype(np.float64)
     if header.PhotometricInterpretation == "MONOCHROME1":
         values = np.subtract(-1.0 if signed else float(2**bits - 1), values)  # lowest + highest - value
@@ -121,7 +121,7 @@ def _placement(path: Path, header: Any) -> Placement:
     row_spacing, column_spacing = _numbers(path, header, "PixelSpacing", 2)
     cosines = _numbers(path, header, "ImageOrientationPatient", 6)
     x, y, z = _numbers(path, header, "ImagePositionPatient", 3)
-    thickness = _numbers(path, header, "SliceThickness", 1)[0] if _given(header, "SliceThickness") else None
+    thickness = _numbers(path, header, "SliceThickness", 1)[0] if given(header, "SliceThickness") else None
     if min(rows, columns) < 1 or min(row_spacing, column_spacing) <= 0:
         raise DataError(
             f"{path}: expected rows, columns and PixelSpacing above 0, found {rows}, {columns}, {header.PixelSpacing}"
@@ -136,7 +136,7 @@ def _placement(path: Path, header: Any) -> Placement:
 
 
 def _check_kind(path: Path, header: Any) -> None:
-    kind = header.SOPClassUID.name if _given(header, "SOPClassUID") else "unknown"
+    kind = header.SOPClassUID.name if given(header, "SOPClassUID") else "unknown"
     if "Rows" not in header or "Columns" not in header:
         raise DataError(f"{path}: holds no image ({kind}); move it away, or select images by data.series")
     if "NumberOfFrames" in header and str(header.NumberOfFrames) not in ("", "1"):
@@ -144,11 +144,11 @@ def _check_kind(path: Path, header: Any) -> None:
             f"{path}: {header.NumberOfFrames} frames in one file ({kind}) are not supported; convert it to one file a "
             "slice, or to NIfTI (dcm2niix) for data=nifti"
         )
-    if "LOCALIZER" in [str(value).upper() for value in _values(header, "ImageType")]:
+    if "LOCALIZER" in [str(value).upper() for value in values_of(header, "ImageType")]:
         raise DataError(f"{path}: a localizer; move it away, or select images by data.series")
     if "ModalityLUTSequence" in header:
         raise DataError(f"{path}: its values are to be read through a ModalityLUTSequence, which is not supported")
-    colours = str(header.PhotometricInterpretation) if _given(header, "PhotometricInterpretation") else "nothing"
+    colours = str(header.PhotometricInterpretation) if given(header, "PhotometricInterpretation") else "nothing"
     if colours not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(f"{path}: expected PhotometricInterpretation MONOCHROME1 or MONOCHROME2, found {colours}")
     _check_compression(path, header)
@@ -201,27 +201,29 @@ def _parsing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _given(header: Any, keyword: str) -> bool:
+def given(header: Any, keyword: str) -> bool:
+    """Whether it has a value: writers leave elements empty."""
     return keyword in header and header[keyword].value not in (None, "") and str(header[keyword].value).strip() != ""
 
 
 def _text(path: Path, header: Any, keyword: str) -> str:
-    if not _given(header, keyword):
+    if not given(header, keyword):
         raise DataError(
             f"{path}: no {keyword}, so nobody knows what it belongs to; write one, the same for all that does"
         )
     return str(header[keyword].value).strip()
 
 
-def _values(header: Any, keyword: str) -> list[Any]:
-    if not _given(header, keyword):
+def values_of(header: Any, keyword: str) -> list[Any]:
+    """All values of an element, which may be none; pydicom gives a single one without a list."""
+    if not given(header, keyword):
         return []
     value = header[keyword].value
     return [value] if isinstance(value, str | int | float) else list(value)
 
 
 def _numbers(path: Path, header: Any, keyword: str, count: int) -> list[Fraction]:
-    values = [float(value) for value in _values(header, keyword)]
+    values = [float(value) for value in values_of(header, keyword)]
     if len(values) != count or not np.isfinite(values).all():
         found = header[keyword].value if keyword in header else "none"
         raise DataError(f"{path}: expected {count} numbers as {keyword}, found {found}")

@@ -29,6 +29,10 @@ SUFFIXES = (".nii", ".nii.gz")
 _LARGEST_EXPANSION = 1032
 
 
+_OTHER_UNITS = {1: "metre", 3: "micron"}  # of NIfTI's codes; most files that mean millimetres say so, or nothing
+_SIZE_TOLERANCE = 0.01  # of the voxel's own; headers hold float32, and rotations as quaternions of float32
+
+
 class Header(NamedTuple):
     sha256: str  # of the file's bytes, compressed as they lie on disk
     shape: tuple[int, int, int]  # in RAS+ orientation
@@ -112,6 +116,7 @@ def read_header(path: Path, channels: int = 1) -> Header:
         raise DataError(f"{path}: the header's affine or voxel size is not finite")
     if not orientation.has_directions(image.affine):
         raise DataError(f"{path}: the header's affine does not say where the axes point: {image.affine.tolist()}")
+    _check_sizes(path, image)
     promised = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
     if promised > len(data) * (_LARGEST_EXPANSION if path.suffix == ".gz" else 1):
         raise DataError(f"{path}: the header promises {promised} bytes, more than the file's {len(data)} can hold")
@@ -123,6 +128,25 @@ def read_header(path: Path, channels: int = 1) -> Header:
         orientation=orientation.codes(image.affine),
         affine=np.asarray(image.affine, np.float64),
     )
+
+
+def _check_sizes(path: Path, image: Any) -> None:
+    """Raises `DataError` where the header's voxel size is not in millimetres, or not the one that its affine has: one
+    of them is wrong, and distances would be.
+    """
+    unit = int(image.header["xyzt_units"]) & 7
+    if unit in _OTHER_UNITS:
+        raise DataError(
+            f"{path}: its unit of length is the {_OTHER_UNITS[unit]}; write affine and voxel size in millimetres"
+        )
+    zooms = np.asarray(image.header.get_zooms()[:3], np.float64)
+    sizes = np.sqrt(np.sum(np.square(np.asarray(image.affine, np.float64)[:3, :3]), axis=0))
+    if (np.abs(sizes - zooms) > _SIZE_TOLERANCE * sizes).any():
+        said, found = ("×".join(f"{size:.4g}" for size in each) for each in (zooms, sizes))
+        raise DataError(
+            f"{path}: the header's voxel size is {said} mm, but voxels of its affine measure {found} mm; write the "
+            "right one into both (nibabel: header.set_zooms, or set_sform and set_qform)"
+        )
 
 
 def read_voxels(path: Path, sha256: str, channels: int = 1) -> np.ndarray:

@@ -56,5 +56,5 @@ def bounded(raw: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def label_type(classes: np.ndarray) -> np.dtype:
-    """The smallest type that holds these classes."""
-    return np.dtype(np.uint8 if classes.max(initial=0) < 256 else np.uint16)
+    """The smallest type that holds these classes; an atlas may number its structures with any int32."""
+    return np.dtype(np.min_scalar_type(max(1, int(classes.max(initial=0)))))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from crh_train.data import dicom_series, orientation, source_file
+from crh_train.data import dicom_series, dicom_slice, orientation, source_file
 from crh_train.data.dicom_series import Series
 from crh_train.data.dicom_slice import Slice, require_pydicom
 from crh_train.inference.case import Case, Encoded, Result, bounded
@@ -60,8 +60,8 @@ def _slice(one: Slice, values: np.ndarray, result: Result) -> tuple[np.ndarray, 
         pixels = _classes(written, values) if result.classes else _intensities(written, values)
         written.SOPInstanceUID = _uid(result.checkpoint, str(header.SOPInstanceUID))
         written.SeriesInstanceUID = _uid(result.checkpoint, str(header.SeriesInstanceUID))
-        kind = [str(value) for value in header.ImageType] if "ImageType" in header and header.ImageType else []
-        written.ImageType = ["DERIVED", "SECONDARY", *kind[2:]]
+        kind = dicom_slice.values_of(header, "ImageType")
+        written.ImageType = ["DERIVED", "SECONDARY", *map(str, kind[2:])]
         written.DerivationDescription = f"crh-train {result.checkpoint}"
         written.SeriesDescription = "crh-train"
         source = pydicom.Dataset()
@@ -89,8 +89,8 @@ def _classes(header: Any, values: np.ndarray) -> np.ndarray:
 
 def _intensities(header: Any, values: np.ndarray) -> np.ndarray:
     """The inverse of `dicom_slice.read_pixels`: to the nearest value that the file's bits, slope and intercept have."""
-    slope = float(header.RescaleSlope) if "RescaleSlope" in header else 1.0
-    intercept = float(header.RescaleIntercept) if "RescaleIntercept" in header else 0.0
+    slope = float(header.RescaleSlope) if dicom_slice.given(header, "RescaleSlope") else 1.0
+    intercept = float(header.RescaleIntercept) if dicom_slice.given(header, "RescaleIntercept") else 0.0
     bits, signed = int(header.BitsStored), bool(header.PixelRepresentation)
     raw = np.divide(np.subtract(values, intercept), slope)
     if header.PhotometricInterpretation == "MONOCHROME1":

@@ -44,6 +44,8 @@ def _encode(number: np.dtype, is_stack: bool, result: Result, ending: str) -> En
     stack = np.ascontiguousarray(np.swapaxes(result.values, 0, 2)[:, ::-1, ::-1])  # undoes `as_volume`
     array = stack.astype(label_type(stack)) if result.classes else stored(stack, number)
     array = array if is_stack else array[0]
+    if result.classes and ending in pictures.PICTURES and array.dtype.itemsize > 2:
+        raise DataError(f"the class {array.max()} is more than a {ending} file's 16 bits hold; predict an .npy or .npz")
     stream, text = io.BytesIO(), f"crh-train {result.checkpoint}"
     if ending == ".npz":
         np.savez_compressed(stream, prediction=array, checkpoint=np.array(result.checkpoint))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crh_train.config import ImagesConfig
 from crh_train.errors import DataError, UsageError
 from crh_train.inference import inputs, outputs
 from crh_train.inference.case import Case, Encoded, Result
@@ -78,16 +79,19 @@ def _encoded(model: Model, case: Case, ending: str) -> Encoded:
     prepared, made = _made(model, case)
     if model.names:
         classes = prepared.back(np.argmax(made, axis=-1).astype(np.int32))
-        return case.encode(Result(_values(model.names)[classes], True, model.checkpoint), ending)
+        return case.encode(Result(_values(model)[classes], True, model.checkpoint), ending)
     if made.ndim != 3:
         raise DataError(f"{case.path}: the model makes images of {made.shape[3]} channels, which no output here holds")
     return case.encode(Result(prepared.intensities(prepared.back(made)), False, model.checkpoint), ending)
 
 
-def _values(names: Sequence[str]) -> np.ndarray:
-    """What stands in a map for each class: the value that the masks had, or the number of the class."""
-    masks = all(name.isascii() and name.isdigit() for name in names)
-    return np.array([int(name) for name in names] if masks else range(len(names)), np.int32)
+def _values(model: Model) -> np.ndarray:
+    """What stands in a map for each class: the value that the masks had, or the number of the class.
+
+    Of pictures alone the classes are called as their values are; elsewhere digits may be a name like any other.
+    """
+    masks = isinstance(model.config.data, ImagesConfig)
+    return np.array([int(name) for name in model.names] if masks else range(len(model.names)), np.int64)
 
 
 def _table(model: Model, found: Sequence[Input], out: Path, force: bool) -> list[Written]:

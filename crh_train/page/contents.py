@@ -31,7 +31,7 @@ _SUBGROUPS: Shape = [
     {
         "column": str,
         "missing": int,
-        "groups": [{"group": str, "n": int, "metrics": {...: {"value": object, "interval": object}}}],
+        "groups": [{"group": str, "n": int, "metrics": {...: {"value": object, "interval": object, ...: object}}}],
         "gaps": {...: object},
     }
 ]
