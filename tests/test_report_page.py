@@ -24,8 +24,11 @@ from crh_train.page.contents import Panel
 from crh_train.page.pictures import draw
 from crh_train.replay_records import record
 from crh_train.replay_report import ReplayReport
+from crh_train.reports.documents import indented_json
 from crh_train.reports.numbers import written
 from crh_train.run_store import RunFolder
+from crh_train.validator.statistics import mean_over, subgroups
+from crh_train.validator.volumes import HeldOutVolume
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\u202e\x07{{ 7 * 7 }}"
 
@@ -256,6 +259,20 @@ def test_a_run_from_before_cases_and_intervals_is_shown(store: RunFolder) -> Non
     found = Page(render(read(store)))
     assert len(found.tables["Metrics"][0]) == 4
     assert not [value for value in found.all("alt") if value]
+
+
+def test_the_groups_that_a_run_compares_are_shown(store: RunFolder) -> None:
+    scores = [np.float32(score) for score in (20.0, 21.0, 25.0)]
+    held_out = [
+        HeldOutVolume(name, (0,), (0,), (1.0, 1.0, 1.0), None, {"site": name[0]}) for name in ("a1", "a2", "b1")
+    ]
+    compared = subgroups({"psnr": (mean_over(scores), scores)}, held_out, ["p1", "p2", "p3"])
+    path = store.path / "reports" / "validation_metrics.json"
+    path.write_bytes(indented_json({**json.loads(path.read_bytes()), "subgroups": compared}))
+    rows = Page(render(read(store))).tables["By site"]
+    assert ["a", "2", "20.50 dB 20.00 dB to 21.00 dB"] in rows
+    assert ["b", "1", "25.00 dB –"] in rows
+    assert ["largest gap", "", "4.50 dB"] in rows
 
 
 # --- replays -------------------------------------------------------------------------------------------------------
