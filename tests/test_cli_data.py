@@ -125,6 +125,11 @@ def test_wrong_words_are_usage_and_nothing_needs_jax(env: dict[str, str], tmp_pa
     checked = crh("data", "check", "conf=mri_step", env=bare, cwd=tmp_path)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "\nverdict   every file can be used\n" in checked.stdout
+    assert "\npictures  data.shape=[112, 96]: 1 case cropped\n" in checked.stdout
+    words = ("data", "check", "conf=mri_step", "data.shape=[120,64]")
+    assert "[120, 64]: 1 case cropped, 1 case padded\n" in crh(*words, env=bare, cwd=tmp_path).stdout
+    found = document(crh(*words, "--json", env=bare, cwd=tmp_path))
+    assert (found["shape"], found["cases"][0]["pictures"]) == ([120, 64], [116, 98])
     assert checked.stdout.splitlines()[-1] == "next: crh-train run conf=mri_step"
     template = document(crh("data", "check", "conf=mri_step", "--json", env=bare, cwd=tmp_path))
     assert [(case["case"], case["labels"]) for case in template["cases"]] == [("mni152", [0, 1, 2])]

@@ -264,7 +264,8 @@ def test_a_run_from_before_cases_and_intervals_is_shown(store: RunFolder) -> Non
 def test_the_groups_that_a_run_compares_are_shown(store: RunFolder) -> None:
     scores = [np.float32(score) for score in (20.0, 21.0, 25.0)]
     held_out = [
-        HeldOutVolume(name, (0,), (0,), (1.0, 1.0, 1.0), None, {"site": name[0]}) for name in ("a1", "a2", "b1")
+        HeldOutVolume(name, (0,), (0,), (1.0, 1.0, 1.0), None, {"site": name[0]}, (slice(8), slice(8)))
+        for name in ("a1", "a2", "b1")
     ]
     compared = subgroups({"psnr": (mean_over(scores), scores)}, held_out, ["p1", "p2", "p3"])
     path = store.path / "reports" / "validation_metrics.json"

@@ -18,6 +18,7 @@ from validator_samples import (
     SHAPE,
     VOLUMES,
     case_parts,
+    class_parts,
     classes,
     image_parts,
     images,
@@ -33,6 +34,7 @@ from validator_samples import (
 from crh_train import metrics, tokenizer
 from crh_train.config import CnnConfig
 from crh_train.data.dataset import PreparedSplit
+from crh_train.data.preparation import block_mean, crop_or_pad, cut
 from crh_train.models import cnn
 from crh_train.randomness import Purpose, derive, root_key
 from crh_train.types import Params, Task
@@ -113,22 +115,35 @@ def test_gaps_between_samples_stay_gaps() -> None:
 def manifest_of(axis: str, *volumes: dict[str, Any]) -> dict[str, Any]:
     samples = [("a", "train", 0), ("a", "validation", 7), ("b", "validation", 0), ("a", "validation", 8)]
     return {
-        "preprocessing": {"axis": axis, "downsample": 2},
+        "preprocessing": {"name": "nifti", "axis": axis, "downsample": 2, "shape": [12, 8]},
         "volumes": list(volumes),
         "samples": [{"id": f"{v}/{f}", "volume": v, "split": s, "first_slice": f} for v, s, f in samples],
     }
 
 
 @pytest.mark.parametrize(
-    ("axis", "spacing"), [("axial", (6.0, 4.0, 2.0)), ("coronal", (4.0, 6.0, 2.0)), ("sagittal", (2.0, 6.0, 4.0))]
+    ("axis", "spacing", "frame"),
+    [
+        ("axial", (6.0, 4.0, 2.0), (slice(1, 11), slice(0, 8))),
+        ("coronal", (4.0, 6.0, 2.0), (slice(1, 10), slice(0, 8))),
+        ("sagittal", (2.0, 6.0, 4.0), (slice(1, 10), slice(0, 8))),
+    ],
 )
-def test_volumes_are_the_held_out_samples_with_spacing_and_facts(axis: str, spacing: tuple[float, ...]) -> None:
-    known = {"spacing": [1.0, 2.0, 3.0]}
+def test_volumes_are_the_held_out_samples_with_spacing_facts_and_frame(
+    axis: str, spacing: tuple[float, ...], frame: tuple[slice, slice]
+) -> None:
+    known = {"spacing": [1.0, 2.0, 3.0], "shape": [40, 21, 18]}
     facts = {"patient": "p7", "metadata": {"sex": "F"}}
     a, b = held_out_volumes(manifest_of(axis, {"id": "a", **known}, {"id": "b", **known, **facts}))
     assert (a.id, a.samples, a.first_slices, a.patient, a.metadata) == ("a", (0, 2), (7, 8), None, {})
     assert (b.id, b.samples, b.patient, b.metadata) == ("b", (1,), "p7", {"sex": "F"})
     assert a.spacing == b.spacing == spacing
+    rows, columns = a.frame
+    assert (rows, columns) == frame
+    made = crop_or_pad(cut(block_mean(jnp.ones(known["shape"]), 2), axis), [12, 8])
+    inner = np.zeros(made.shape, np.float32)
+    inner[:, rows, columns] = 1
+    assert inner.tobytes() == np.asarray(made).tobytes()
 
 
 def test_memory_holds_one_volume_at_a_time() -> None:
@@ -248,6 +263,22 @@ def test_dice_and_distance_are_of_volumes_with_their_spacing() -> None:
     found = [float(row.values["dice"]) for row in classes().held_out.cases]  # type: ignore[arg-type]
     assert classes().report["dice"] == pytest.approx(np.mean(found), rel=1e-6)
     assert classes().report["conventions"]["dice_2"] == "dice of class 2 alone"
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_padding_is_not_judged(labels: np.ndarray | None) -> None:
+    expected, parts = (images(), image_parts()) if labels is None else (classes(), class_parts())
+    around = ((0, 0), (0, 0), (2, 2), (1, 3))
+    volumes = [volume(name, samples, frame=(slice(2, 14), slice(1, 11))) for name, samples in OWNED.items()]
+    padded = [None if each is None else np.pad(each, around) for each in (IMAGES, labels)]
+    found = validate(parts, PARAMS, PreparedSplit(*padded, split_of().ids), volumes, untouched)  # type: ignore[arg-type]
+    assert {**numbers(found), "loss": None} == {**numbers(expected), "loss": None}
+    assert found.report["loss"] != expected.report["loss"]
+    for one, other in zip(found.held_out.cases, expected.held_out.cases, strict=True):
+        assert {**one.values, "loss": None} == {**other.values, "loss": None}
+    assert [row.values for row in found.held_out.slices] == [row.values for row in expected.held_out.slices]
+    assert [case.title for case in found.pictures] == [case.title for case in expected.pictures]
+    assert found.pictures[0].images[0].shape == (16, 14)
 
 
 # --- one class for the whole case ----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from crh_train.validator.statistics import (
 )
 from crh_train.validator.volumes import HeldOutVolume
 
+WHOLE = slice(None), slice(None)
 DRAWN = [[4, 3, 4, 1, 3], [0, 2, 1, 0, 0]]
 FLOATS = st.floats(-(2.0**60), 2.0**60, width=32)
 
@@ -136,7 +137,7 @@ def test_fresh_processes_give_the_same_bits() -> None:
 def cases(**columns: list[str | None]) -> list[HeldOutVolume]:
     (count,) = {len(texts) for texts in columns.values()}
     rows = [{name: text for name, texts in columns.items() if (text := texts[i]) is not None} for i in range(count)]
-    return [HeldOutVolume(f"case {i}", (i,), (0,), (1.0, 1.0, 1.0), None, row) for i, row in enumerate(rows)]
+    return [HeldOutVolume(f"case {i}", (i,), (0,), (1.0, 1.0, 1.0), None, row, WHOLE) for i, row in enumerate(rows)]
 
 
 def grouped(values: list[Value], **columns: list[str | None]) -> list[dict[str, Any]]:

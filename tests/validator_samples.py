@@ -30,7 +30,7 @@ INTENSITY = IntensityTokenizerConfig(name="intensity", mean=0.1, scale=0.5, patc
 
 def volume(name: str, samples: tuple[int, ...], depth: int = 2, stride: int = 2, **facts: Any) -> HeldOutVolume:
     firsts = tuple(stride * place for place in range(len(samples)))
-    known = {"spacing": (2.0, 1.0, 1.0), "patient": None, "metadata": {}, **facts}
+    known = {"spacing": (2.0, 1.0, 1.0), "patient": None, "metadata": {}, "frame": (slice(None), slice(None)), **facts}
     return HeldOutVolume(id=name, samples=samples, first_slices=firsts, **known)
 
 

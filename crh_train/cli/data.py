@@ -1,7 +1,7 @@
 """`crh-train data check`: what a configuration's data are, and every file of theirs that cannot be used."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +64,7 @@ def _document(name: str, found: "Examination") -> dict[str, Any]:
         "channels": None if found.source is None else found.source.channels,
         "classes": None if found.source is None else found.source.classes,
         "samples": dict(found.samples),
+        "shape": list(found.shape),
         "cases": [dict(case) for case in found.cases],
         "problems": list(found.problems),
     }
@@ -79,6 +80,7 @@ def _print(name: str, found: "Examination") -> None:
         ("cases", f"{len(found.cases)} of {_counted(len({case['patient'] for case in found.cases}), 'patient')}"),
     ]
     if found.source is not None:
+        rows.append(("pictures", _pictures(found)))
         rows.append(("channels", str(found.source.channels)))
         rows.append(("classes", _classes(found.source)))
         rows.append(("samples", " · ".join(f"{split} {count}" for split, count in found.samples.items()) or "–"))
@@ -86,6 +88,18 @@ def _print(name: str, found: "Examination") -> None:
     fields(rows)
     for problem in found.problems:
         typer.echo(f"problem: {problem}")
+
+
+def _pictures(found: "Examination") -> str:
+    """What becomes of them, which nobody should learn from the result."""
+    cropped = sum(any(size > room for size, room in _sides(case, found)) for case in found.cases)
+    padded = sum(any(size < room for size, room in _sides(case, found)) for case in found.cases)
+    said = [f"{_counted(count, 'case')} {done}" for count, done in ((cropped, "cropped"), (padded, "padded")) if count]
+    return f"data.shape={list(found.shape)}: {', '.join(said) or 'every case as it is'}"
+
+
+def _sides(case: Mapping[str, Any], found: "Examination") -> Iterable[tuple[int, int]]:
+    return zip(case["pictures"], found.shape, strict=True)
 
 
 def _classes(source: "Source") -> str:

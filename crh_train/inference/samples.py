@@ -9,6 +9,8 @@ from crh_train.errors import DataError
 from crh_train.validator.evaluation import Evaluation
 from crh_train.validator.volumes import HeldOutVolume, assemble
 
+_WHOLE = slice(None), slice(None)
+
 
 def first_slices(count: int, slices: int, stride: int) -> tuple[int, ...]:
     """Where samples of so many slices begin so that all of `count` are in one: `stride` apart, never farther than their
@@ -37,5 +39,5 @@ def predicted(
         made: Any = predict(given)
         return Evaluation(nothing, given, made, target)
 
-    volume = HeldOutVolume("", tuple(range(len(starts))), starts, (1.0, 1.0, 1.0), None, {})
+    volume = HeldOutVolume("", tuple(range(len(starts))), starts, (1.0, 1.0, 1.0), None, {}, _WHOLE)
     return assemble(volume, evaluate).output

@@ -37,6 +37,11 @@ SAMPLES = (
     "slices; where a case has one class, the probabilities of its samples are averaged"
 )
 
+FRAME = (
+    "of a picture that data.shape padded, its own pixels alone (at least 7 rows and columns); of one that it cropped, "
+    "what is left; the loss is of the whole sample, with padding"
+)
+
 
 def sentences(names: Sequence[str], class_names: Sequence[str]) -> dict[str, str]:
     """The conventions of `CONVENTIONS`, and of the metrics `names` that are one class's part of another."""

@@ -1,6 +1,6 @@
 """Which held-out slices are shown: a few spread evenly, and those of the best, the median and the worst case."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,23 +17,31 @@ from crh_train.validator.volumes import Assembled, HeldOutVolume
 CASES = 4  # pictures spread evenly
 
 
-def spread(ids: Sequence[str], evaluate: Callable[[int], Evaluation], task: Task, transform: Transform) -> list[Case]:
+def spread(
+    ids: Sequence[str],
+    evaluate: Callable[[int], Evaluation],
+    frames: Mapping[int, tuple[slice, slice]],
+    task: Task,
+    transform: Transform,
+) -> list[Case]:
     """The first slices of a few samples: title with its own scores, and input, output and target [H, W], each the first
-    channel. None where the whole case has a class: there is no image to compare with."""
+    channel. None where the whole case has a class: there is no image to compare with. Scores are of `frames`, by
+    sample, the rows and columns that are image; shown is all that the model was given."""
     if task.whole:
         return []
-    chosen = np.unique(np.linspace(0, len(ids) - 1, min(CASES, len(ids))).round().astype(int))
+    judged = sorted(frames)
+    chosen = np.unique(np.linspace(0, len(judged) - 1, min(CASES, len(judged))).round().astype(int))
     measure = jax.jit(transform(_slice_score))
     made = []
-    for index in chosen:
-        found = jax.tree.map(np.asarray, evaluate(int(index)))
+    for index in [judged[place] for place in chosen]:
+        found, frame = jax.tree.map(np.asarray, evaluate(index)), frames[index]
         source = _channel(found.source[0])
         if task.classes:
             output, target = np.argmax(found.output[0], axis=-1), found.target[0]
-            title = f"{ids[index]} · accuracy {float(np.mean(output == target)):.4f}"
+            title = f"{ids[index]} · accuracy {float(np.mean((output == target)[frame])):.4f}"
         else:
             output, target = _channel(found.output[0]), _channel(found.target[0])
-            before, after = (tuple(map(float, measure(image, target))) for image in (source, output))
+            before, after = (tuple(map(float, measure(image[frame], target[frame]))) for image in (source, output))
             (psnr, ssim), (psnr_after, ssim_after) = before, after
             title = f"{ids[index]} · PSNR {psnr:.1f} → {psnr_after:.1f} dB · SSIM {ssim:.3f} → {ssim_after:.3f}"
         made.append(Case(title, (source, output, target)))

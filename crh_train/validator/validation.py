@@ -16,7 +16,7 @@ from crh_train.validator import conventions, pictures, statistics
 from crh_train.validator.evaluation import Evaluation, Transform, make_evaluate
 from crh_train.validator.judges import Judge, Judged, Values, make_judge
 from crh_train.validator.statistics import Measure, Value, mean_over
-from crh_train.validator.volumes import Assembled, HeldOutVolume, assemble
+from crh_train.validator.volumes import Assembled, HeldOutVolume, assemble, within
 
 
 class Validation(NamedTuple):
@@ -55,11 +55,12 @@ def validate(
     def assembled(case: int) -> Assembled:
         return assemble(volumes[case], evaluate)
 
+    frames = {index: volume.frame for volume in volumes for index in volume.samples}
     judge = make_judge(parts.task, transform)
     judged, losses, slices = [], [], []
     for case in range(len(volumes)):
         found = assembled(case)
-        judged.append(judge.judge(found))
+        judged.append(judge.judge(within(found)))
         losses.append(found.losses)
         slices.append(found.slices.tolist())
     measures = _measures(judge, judged)
@@ -71,13 +72,13 @@ def validate(
     values = {name: scores[name] if name in scores else None for name in sentences}
     return Validation(
         report={**values, "conventions": sentences},
-        pictures=pictures.spread(held_out.ids, evaluate, parts.task, transform),
+        pictures=pictures.spread(held_out.ids, evaluate, frames, parts.task, transform),
         held_out=HeldOut(
             statistics={
                 name: statistics.describe(measure, values, everything, units)
                 for name, (measure, values) in measures.items()
             },
-            conventions={**statistics.CONVENTIONS, "samples": conventions.SAMPLES},
+            conventions={**statistics.CONVENTIONS, "samples": conventions.SAMPLES, "frame": conventions.FRAME},
             subgroups=statistics.subgroups(measures, volumes, units),
             bias=statistics.BIAS,
             cases=[_row(volume, each) for volume, each in zip(volumes, judged, strict=True)],

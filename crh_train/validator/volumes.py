@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crh_train.data.frame import inside, picture_size
 from crh_train.data.volume import AXES
+from crh_train.metrics.image import SSIM_WINDOW
 from crh_train.validator.evaluation import Evaluation
 
 
@@ -21,6 +23,7 @@ class HeldOutVolume(NamedTuple):
     spacing: tuple[float, float, float]  # mm from slice to slice, row to row, column to column, as prepared
     patient: str | None
     metadata: Mapping[str, str]
+    frame: tuple[slice, slice]  # rows and columns of its pictures that are image, and not padding
 
 
 class Assembled(NamedTuple):
@@ -52,6 +55,7 @@ def held_out_volumes(manifest: Mapping[str, Any]) -> tuple[HeldOutVolume, ...]:
             spacing=_spacing(known[name]["spacing"], (across, rows, columns), preprocessing["downsample"]),
             patient=known[name]["patient"] if "patient" in known[name] else None,
             metadata=known[name]["metadata"] if "metadata" in known[name] else {},
+            frame=inside(picture_size(known[name], preprocessing), preprocessing["shape"], SSIM_WINDOW),
         )
         for name, samples in owned.items()
     )
@@ -91,6 +95,17 @@ def assemble(volume: HeldOutVolume, evaluate: Callable[[int], Evaluation]) -> As
             output += found.output
     output /= np.float32(len(losses)) if whole else times.reshape(-1, *[1] * (output.ndim - 1))
     return Assembled(volume, np.array(losses, np.float32), np.array(covered, np.int64), source, output, target)
+
+
+def within(found: Assembled) -> Assembled:
+    """Without what `data.shape` padded: nobody is judged on it. What it cropped away is not there to be judged."""
+    rows, columns = found.volume.frame
+    whole = found.target.ndim == 0
+    return found._replace(
+        source=found.source[:, rows, columns],
+        output=found.output if whole else found.output[:, rows, columns],
+        target=found.target if whole else found.target[:, rows, columns],
+    )
 
 
 def _spacing(spacing: Any, order: tuple[int, int, int], downsample: int) -> tuple[float, float, float]:
