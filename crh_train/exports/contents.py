@@ -1,5 +1,6 @@
 """What a run has to tell another tool: the numbers of every step, the result, the settings, and what it is."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def _settings(folder: RunFolder) -> dict[str, str | bool | float]:
 
 def _identity(folder: RunFolder, head: str) -> dict[str, str]:
     session, run = folder.sessions()[0], folder.run_document()
-    command = " ".join([f"conf={session['command']['conf']}", *session["command"]["overrides"]])
+    command = shlex.join([f"conf={session['command']['conf']}", *session["command"]["overrides"]])
     return {
         "run hash": folder.run_hash,
         "config hash": run["config_hash"],

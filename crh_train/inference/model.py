@@ -2,6 +2,7 @@
 which needs none of the code of models and tasks and gives the bits that it gave when the run was made.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def load(named: Named, config: RunConfig) -> Model:
     document = folder.program_document()
     if archive.PREDICT not in document["functions"]:
         command = folder.sessions()[0]["command"]
-        again = " ".join([f"conf={command['conf']}", *command["overrides"]])
+        again = shlex.join([f"conf={command['conf']}", *command["overrides"]])
         raise UsageError(
             f"run {folder.name} was made by crh-train {folder.sessions()[0]['version']} without predict; "
             f"train it again, to the same bits: crh-train run {again} --runs OTHER"
