@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,8 +23,8 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from crh_train.config import PARTS, SECTIONS, RunConfig, check_ranges, nearest
 from crh_train.configuration_files import MAX_INTERPOLATIONS, opened, stems
 from crh_train.errors import ConfigError
+from crh_train.overrides import as_text, first_line, parse_overrides
 from crh_train.overrides import expand_sweep as expand_sweep
-from crh_train.overrides import first_line, parse_overrides
 from crh_train.plain_yaml import interpolations
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 can hold these
@@ -68,7 +68,7 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> Run
     parsed = parse_overrides(overrides)
     for text, override in zip(overrides, parsed, strict=True):
         _check_override(text, override, folders)
-    picks = [text for text, override in zip(overrides, parsed, strict=True) if override.key_or_group in PARTS]
+    picks = [override for override in parsed if override.key_or_group in PARTS]
     picked = {override.key_or_group: str(override.value()) for override in parsed if override.key_or_group in PARTS}
     files, interpolated = opened(name, picked, folders)
     interpolated += sum(interpolations(text, "the command line") for text in overrides)
@@ -78,7 +78,7 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> Run
     for override in parsed:
         if override.key_or_group not in PARTS:
             _check_key(plain, override.key_or_group)
-    return parse(plain if len(picks) == len(overrides) else _hydra(name, overrides, files))
+    return parse(plain if len(picks) == len(overrides) else _hydra(name, parsed, files))
 
 
 def parse(document: Mapping[str, Any]) -> RunConfig:
@@ -136,7 +136,10 @@ def _check_override(text: str, override: Override, folders: Sequence[Path]) -> N
     if override.is_add() or override.is_delete() or override.is_force_add():
         raise ConfigError(f"{text!r:.80} adds or deletes a key; a configuration's keys are fixed, so give KEY=VALUE")
     if override.is_sweep_override():
-        raise ConfigError(f"{text!r:.80} gives several values; add -m to run each of them")
+        value = override.value()
+        texts = isinstance(value, ChoiceSweep) and value.simple_form and any(isinstance(v, str) for v in value.list)
+        one = f"; for one text write {as_text(text)}" if texts and override.key_or_group not in PARTS else ""
+        raise ConfigError(f"{text!r:.80} gives several values; add -m to run each of them{one}")
     if override.package is not None:
         raise ConfigError(
             f"{text!r:.80} names a package; a choice fills the section of its own group, so give KEY=VALUE"
@@ -162,7 +165,7 @@ def _check_key(document: Any, path: str) -> None:
         raise ConfigError(f"'{path}' is a section, not a value; its keys: {', '.join(node)}")
 
 
-def _hydra(name: str, overrides: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]:
+def _hydra(name: str, overrides: Sequence[Override], files: Mapping[str, str]) -> dict[str, Any]:
     """What Hydra composes of `files`, in a folder that holds nothing else."""
     try:
         with tempfile.TemporaryDirectory() as alone:
@@ -171,7 +174,7 @@ def _hydra(name: str, overrides: Sequence[str], files: Mapping[str, str]) -> dic
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(text.encode())
             with initialize_config_dir(version_base="1.3", config_dir=alone):
-                composed = hydra_compose(name, list(overrides))
+                composed = hydra_compose(name, [str(override.input_line) for override in overrides])
         _refuse_code(OmegaConf.to_container(composed, resolve=False), "")
         document = OmegaConf.to_container(composed, resolve=True)
     except RecursionError as error:

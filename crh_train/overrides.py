@@ -1,10 +1,16 @@
-"""The words `KEY=VALUE` of a command line, in Hydra's grammar: what they say, and the runs that a sweep makes."""
+"""The words `KEY=VALUE` of a command line, in Hydra's grammar: what they say, and the runs that a sweep makes.
+
+That grammar knows few letters: it cannot read `KEY=Müller`, `KEY=t/a (2)` or `KEY=a=b`. There VALUE is taken as text,
+as it stands, unless it holds a character that means structure, so that a mistake in a list stays a mistake.
+"""
 
 import itertools
+import re
+import shlex
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from crh_train.errors import ConfigError
@@ -15,10 +21,17 @@ MAX_CHARACTERS = 8192
 many."""
 MAX_DEPTH = 16  # brackets within one another
 MAX_RUNS = 10_000
+_MAX_ADVICE = 160  # characters of a word that an error says to write
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
+_TEXT = re.compile(r"""(?![A-Za-z_][A-Za-z0-9_-]*\()[^'"\[\]{}$\\,]+""")  # and no call of a function, such as range(3)
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """Each of `overrides`, read. Raises `ConfigError` on bad grammar, resolvers, or more than a command line holds."""
+    """Each of `overrides`, read; its `input_line` is what Hydra itself can read.
+
+    Raises `ConfigError` on bad grammar, resolvers, or more than a command line holds.
+    """
     if (length := sum(map(len, overrides))) > MAX_CHARACTERS:
         raise ConfigError(
             f"expected at most {MAX_CHARACTERS} characters of KEY=VALUE, found {length}; write a file in ./conf instead"
@@ -48,6 +61,13 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     return [list(combination) for combination in itertools.product(*alternatives)]
 
 
+def as_text(text: str) -> str:
+    """How to write `KEY=VALUE` so that VALUE is one text, quoted for Hydra and once more for a shell."""
+    key, _, value = text.partition("=")
+    word = shlex.quote(f"{key}={_quoted(value)}")
+    return word if word.isprintable() and len(word) <= _MAX_ADVICE else "'KEY=\"VALUE\"'"
+
+
 def first_line(error: Exception) -> str:
     """Its first line, or that of its cause where it says nothing, and the next where that one only announces it. Cut
     short, and without what a terminal would obey."""
@@ -63,10 +83,25 @@ def _parsed(parser: OverridesParser, text: str) -> Override:
     depth = itertools.accumulate((character in "[{(") - (character in "]})") for character in text)
     if max(depth, default=0) > MAX_DEPTH:
         raise ConfigError(f"{text!r:.80} nests more than {MAX_DEPTH} brackets; write its value flatter")
+    key, equals, value = text.partition("=")
     try:
         return parser.parse_override(text)
-    except (HydraException, ValueError) as error:  # Python's own for a number of too many digits
+    except ValueError as error:  # Python's own for a number of too many digits
         raise ConfigError(f"cannot read {text!r:.80} as KEY=VALUE: {first_line(error)}") from error
+    except HydraException as error:
+        if not equals or not _KEY.fullmatch(key) or "${" in value:
+            raise ConfigError(f"cannot read {text!r:.80} as KEY=VALUE: {first_line(error)}") from error
+        if not _TEXT.fullmatch(value) or not value.isprintable():
+            each = ", for several quote each" if "," in value else ""
+            raise ConfigError(
+                f"cannot read {text!r:.80} as KEY=VALUE: {first_line(error):.80}; for one text write "
+                f"{as_text(text)}{each}"
+            ) from error
+    return parser.parse_override(f"{key}={_quoted(value)}")
+
+
+def _quoted(value: str) -> str:
+    return QuotedString(value, Quote.double).with_quotes()
 
 
 def _alternatives(text: str, override: Override) -> list[str]:

@@ -1,5 +1,6 @@
 """`crh-train run` in processes of its own: what it does not do twice, sweeps, signals, the environment, the data."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from command_line import COMMANDS, TINY, crh, document, only_run, refused
 from conftest import Made
 
 from crh_train.compose import choices, packaged_conf
-from crh_train.run_store import RunFolder
+from crh_train.exports.contents import contents_of
+from crh_train.run_store import RunFolder, RunStore
 
 # --- run -----------------------------------------------------------------------------------------------------------
 
@@ -35,6 +37,22 @@ def test_the_next_command_names_the_store_where_it_is_not_the_default(
         hint = said.stdout.splitlines()[-1].removeprefix("next: crh-train ").split()
         assert hint[1:] == [store.name, "--runs", str(elsewhere)]
         assert hint[0] in COMMANDS
+
+
+def test_a_folder_of_any_letters_is_given_recorded_and_given_again(env: dict[str, str], tmp_path: Path) -> None:
+    words = [*TINY, "engine.epochs=1", "runtime.cache=t/Prüfung (2)"]
+    made = document(crh("run", *words, "--json", env=env, cwd=tmp_path))
+    assert made["overrides"] == words[1:]
+    assert (tmp_path / "t" / "Prüfung (2)").is_dir()
+    (folder,) = RunStore(tmp_path / "runs").list()
+    command = contents_of(folder).identity["command"]
+    quoted = [*words[:-1], 'runtime.cache="t/Prüfung (2)"']
+    for again in (shlex.split(command)[2:], quoted[:]):
+        found = document(crh("run", *again, "--json", env=env, cwd=tmp_path))
+        assert (found["run_hash"], found["already_finished"]) == (made["run_hash"], True)
+    swept = document(crh("run", "-m", *quoted, "engine.seed=0", "--json", env=env, cwd=tmp_path))
+    assert [each["already_finished"] for each in swept["runs"]] == [True]
+    assert crh("replay", folder.name, words[-1], env=env, cwd=tmp_path).returncode == 0
 
 
 def test_a_conf_folder_of_one_s_own_comes_first(store: RunFolder, env: dict[str, str], tmp_path: Path) -> None:

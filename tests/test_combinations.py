@@ -33,6 +33,10 @@ def test_a_combination_is_what_it_is_and_not_how_it_was_written() -> None:
     assert moved not in others  # other data, for all that is known without reading them
 
 
+def test_a_combination_does_not_depend_on_how_its_text_is_quoted() -> None:
+    assert len({*hashes([STEP, "runtime.data_root=t/Ü (2)"], [STEP, 'runtime.data_root="t/Ü (2)"'])}) == 1
+
+
 def test_the_same_combinations_in_any_order_are_the_same_sweep() -> None:
     words = [[STEP, f"engine.seed={seed}"] for seed in (0, 1)]
     forth, back = combined(words, FOLDERS), combined(words[::-1], FOLDERS)

@@ -115,6 +115,17 @@ def test_an_interpolation_within_the_configuration_is_resolved() -> None:
     assert composed("mri_step", "engine.epochs=${engine.batch_size}").engine.epochs == 8
 
 
+@pytest.mark.parametrize("written", ["t/Studie_Müller (2)", '"t/Studie_Müller (2)"', "'t/Studie_Müller (2)'"])
+def test_a_value_is_the_same_with_quotes_and_without(written: str) -> None:
+    assert composed("mri_step", f"runtime.data_root={written}").runtime.data_root == "t/Studie_Müller (2)"
+    assert composed("mri_step", "runtime.data_root=./~/x").runtime.data_root == "./~/x"
+
+
+def test_a_choice_may_be_named_with_any_letters(tmp_path: Path) -> None:
+    folders = own(tmp_path, mine=DEFAULTS, model__Müller=TINY)
+    assert compose("mine", ["model=Müller"], folders).model.hidden == 3
+
+
 def test_composing_changes_nothing_for_the_next_one() -> None:
     before = compose("mri_step", [], PACKAGED)
     compose("mri_step", ["engine.epochs=3", "model=unet"], PACKAGED)
@@ -195,6 +206,22 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
         (["engine.seed=1,2"], "'engine.seed=1,2' gives several values; add -m to run each of them"),
         (["engine.seed=range(3)"], "'engine.seed=range(3)' gives several values; add -m"),
         (["model=cnn,mlp"], "'model=cnn,mlp' gives several values; add -m"),
+        (
+            ["runtime.data_root=t/a,b"],
+            "'runtime.data_root=t/a,b' gives several values; add -m to run each of them; "
+            """for one text write 'runtime.data_root="t/a,b"'""",
+        ),
+        (["model=ü"], "model=ü is unknown: known: cnn, gru, mlp, unet"),
+        (["engine.epochs=3ü"], "engine.epochs='3ü': Value '3ü' of type 'str' could not be converted to Integer"),
+        (["engine=ü"], "'engine' is a section, not a value"),
+        # what no shell expands
+        (
+            ["runtime.data_root=~/a b"],
+            "runtime.data_root='~/a b' begins with '~', which stands for a home folder only where a shell expands it; "
+            'write runtime.data_root="$HOME/a b", or ./~/a b for a folder of that name',
+        ),
+        (['runtime.cache="~"'], "runtime.cache='~' begins with '~'"),
+        (["runtime.cache=~mona/x"], "runtime.cache='~mona/x' begins with '~'"),
     ],
     ids=lambda value: value[-1].replace("\n", "") if isinstance(value, list) else "",
 )
@@ -280,6 +307,7 @@ RECORDED = {"devices": 1, "threads": 2, "checkpoint_every": 1, "progress": True,
 def test_where_and_how_a_stored_run_goes_on_can_be_changed() -> None:
     changed = override_runtime(RECORDED, ["runtime.threads=4", "runtime.data_root='a, b'", "runtime.progress=false"])
     assert changed == {**RECORDED, "threads": 4, "data_root": "a, b", "progress": False}
+    assert override_runtime(RECORDED, ["runtime.data_root=Müller (2)"])["data_root"] == "Müller (2)"
     assert override_runtime(RECORDED, []) == RECORDED
     assert (RECORDED["threads"], RECORDED["data_root"]) == (2, None), "what was recorded stays"
 

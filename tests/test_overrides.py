@@ -1,9 +1,17 @@
 """Words of a command line: what is too much of them, and the runs that a sweep makes."""
 
+import shlex
+
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crh_train.errors import ConfigError
-from crh_train.overrides import MAX_CHARACTERS, MAX_DEPTH, MAX_RUNS, expand_sweep, first_line, parse_overrides
+from crh_train.overrides import MAX_CHARACTERS, MAX_DEPTH, MAX_RUNS, as_text, expand_sweep, first_line, parse_overrides
+
+WRITTEN = st.text(st.one_of(st.sampled_from(" ()[]{}'\"\\\\,$=~#:;ü2ax."), st.characters()), max_size=12)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,107 @@ def test_the_limits_themselves_are_allowed() -> None:
     (override,) = parse_overrides(["a=" + "[" * MAX_DEPTH + "]" * MAX_DEPTH])
     assert override.value() == eval("[" * MAX_DEPTH + "]" * MAX_DEPTH)
     assert len(parse_overrides(["a=" + "x" * (MAX_CHARACTERS - 2)])) == 1
+
+
+# --- what Hydra's grammar cannot read ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "t/Studie_Müller",
+        "t/Mu\u0308ller",
+        "研究/第二",
+        "t/kopie (2)",
+        "Studie (2)",
+        "(2)",
+        "t/x)",
+        "a#b",
+        "#",
+        "=",
+        "a=b",
+        "~/x",
+        "a;b&c|d<e>f!g^h`i",
+        "  ü ",
+        "shuffle (3)",
+        "int (abc)",
+    ],
+)
+def test_what_hydra_cannot_read_is_text_as_it_stands(value: str) -> None:
+    for key in ("runtime.data_root", "model", "a-b.c_1"):
+        (override,) = parse_overrides([f"{key}={value}"])
+        assert (override.key_or_group, override.value(), override.is_sweep_override()) == (key, value, False)
+        assert OverridesParser.create().parse_override(str(override.input_line)).value() == value
+        assert expand_sweep([f"{key}={value}", "b=1,2"]) == [[f"{key}={value}", f"b={each}"] for each in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "a=[ü",
+        "a={ü",
+        "a=ü]",
+        "a=ü}",
+        "a='ü",
+        'a=ü"',
+        "a=ü'b'",
+        "a=ü\\",
+        "a=$ü",
+        "a=ü,b",
+        "a=rnage(3)",
+        "a=shuffle(3)",
+        "a=choice(ü)",
+        "a=ü\x1b",
+        "a=ü\n",
+        "a=\udcff",
+        "a=\u202eü",
+    ],
+)
+def test_what_may_mean_structure_or_does_not_print_stays_refused_and_is_told_how_to_be_text(word: str) -> None:
+    message = refusal([word])
+    assert message.startswith("cannot read ")
+    advice = as_text(word)
+    assert f"; for one text write {advice}" in message
+    if word.isprintable():
+        (written,) = shlex.split(advice)
+        (override,) = parse_overrides([written])
+        assert override.value() == word.removeprefix("a=")
+    else:
+        assert advice == "'KEY=\"VALUE\"'"
+
+
+@pytest.mark.parametrize(
+    "word", ["+a=ü", "++a=ü", "~a=ü", "a@b=ü", "ä=1", "a/b=ü", "$a=ü", "=ü", ".a=ü", "a..b=ü", "ü"]
+)
+def test_only_the_value_of_a_plain_key_is_taken_as_text(word: str) -> None:
+    assert refusal([word]).startswith("cannot read ")
+
+
+def test_a_word_too_long_to_be_shown_is_advised_in_general() -> None:
+    assert as_text("a=" + "ü" * 150) == f"'a=\"{'ü' * 150}\"'"
+    assert as_text("a=" + "ü" * 160) == "'KEY=\"VALUE\"'"
+
+
+@given(WRITTEN)
+def test_a_value_is_what_hydra_reads_or_the_text_itself_or_refused(value: str) -> None:
+    hydra = OverridesParser.create()
+    try:
+        expected = hydra.parse_override(f"a.b={value}")
+    except (HydraException, ValueError):
+        expected = None
+    try:
+        (found,) = parse_overrides([f"a.b={value}"])
+    except ConfigError:
+        return
+    if expected is None:
+        assert (found.value(), found.is_sweep_override()) == (value, False)
+        assert not set(value) & set("'\"[]{}$\\\\,")
+        assert value.isprintable()
+    else:
+        assert found == expected
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
 def test_an_error_is_told_by_its_first_line_without_what_a_terminal_obeys() -> None:

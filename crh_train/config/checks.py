@@ -52,6 +52,12 @@ def _check_element(value: Any, allowed: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where} must be a finite float32 number, got {value}")
     if "choices" in allowed and value not in allowed["choices"]:
         raise ConfigError(f"{where}={value!r} is unknown: {nearest(str(value), list(allowed['choices']))}")
+    if "path" in allowed and value.startswith("~"):  # KEY=~/x is not what a shell expands; a folder `~` helps nobody
+        whole = f'{where}="$HOME{value[1:]:.80}"' if value[1:2] in ("", "/") else "the whole path"
+        raise ConfigError(
+            f"{where}={value!r:.80} begins with '~', which stands for a home folder only where a shell expands it; "
+            f"write {whole}, or ./{value:.80} for a folder of that name"
+        )
     if "minimum" in allowed and value < allowed["minimum"]:
         raise ConfigError(f"{where} must be at least {allowed['minimum']}, got {value}")
     if "maximum" in allowed and value > allowed["maximum"]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from crh_train.config.fields import at_least, between
+from crh_train.config.fields import at_least, between, path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class RuntimeConfig:
     keep: int | None = at_least(2)  # checkpoints, the best and the newest; null: all
     retention_days: float | None = at_least(0.0)  # after which `crh-train gc` thins the checkpoints; null: never
     progress: bool
-    data_root: str | None  # the folder of the user's own data, for every source but data=mni152
-    cache: str | None  # prepared arrays; null: the user's cache folder
+    data_root: str | None = path()  # the folder of the user's own data, for every source but data=mni152
+    cache: str | None = path()  # prepared arrays; null: the user's cache folder
     compilation_cache: bool  # compiled code is kept in the user's cache folder and used again; false: all is compiled
 
 

@@ -14,3 +14,8 @@ def between(minimum: float, maximum: float) -> Any:
 
 def one_of(*choices: str) -> Any:
     return field(metadata={"choices": choices})
+
+
+def path() -> Any:
+    """Of a folder of the user's, as a program sees it, whom no shell has expanded `~` for."""
+    return field(metadata={"path": True})
