@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from crh_train.config import PARTS, SECTIONS, RunConfig, check_ranges, nearest
-from crh_train.configuration_files import MAX_INTERPOLATIONS, opened, stems
+from crh_train.configuration_files import MAX_INTERPOLATIONS, opened, stems, without
 from crh_train.errors import ConfigError
 from crh_train.overrides import as_text, first_line, parse_overrides
 from crh_train.overrides import expand_sweep as expand_sweep
@@ -59,6 +59,9 @@ def one_conf(arguments: Sequence[str], folders: Sequence[Path]) -> tuple[str, li
 def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> RunConfig:
     """The configuration `conf/<name>.yaml` with `overrides`, typed and checked.
 
+    What its files set for a part goes on to another one that `overrides` pick, if that one can take all of it; if not,
+    all of it was meant for the part that was replaced, and falls away with it.
+
     Raises `ConfigError` naming the key and the nearest valid one for an unknown configuration, choice or key, a wrong
     type, a value out of range, or a sweep.
     """
@@ -68,17 +71,15 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[Path]) -> Run
     parsed = parse_overrides(overrides)
     for text, override in zip(overrides, parsed, strict=True):
         _check_override(text, override, folders)
-    picks = [override for override in parsed if override.key_or_group in PARTS]
     picked = {override.key_or_group: str(override.value()) for override in parsed if override.key_or_group in PARTS}
     files, interpolated = opened(name, picked, folders)
     interpolated += sum(interpolations(text, "the command line") for text in overrides)
     if interpolated > MAX_INTERPOLATIONS:
         raise ConfigError(f"conf={name}: expected at most {MAX_INTERPOLATIONS} interpolations, found {interpolated}")
-    plain = _hydra(name, picks, files)
-    for override in parsed:
-        if override.key_or_group not in PARTS:
-            _check_key(plain, override.key_or_group)
-    return parse(plain if len(picks) == len(overrides) else _hydra(name, parsed, files))
+    document = _composed(name, parsed, files)
+    if outgrown := _outgrown(name, document, picked, folders):
+        document = _composed(name, parsed, without(files, outgrown))
+    return parse(document)
 
 
 def parse(document: Mapping[str, Any]) -> RunConfig:
@@ -163,6 +164,35 @@ def _check_key(document: Any, path: str) -> None:
         node = node[key]
     if isinstance(node, dict):
         raise ConfigError(f"'{path}' is a section, not a value; its keys: {', '.join(node)}")
+
+
+def _composed(name: str, overrides: Sequence[Override], files: Mapping[str, str]) -> dict[str, Any]:
+    """What Hydra composes, once each of `overrides` is known to change a key that its picks left there."""
+    picks = [override for override in overrides if override.key_or_group in PARTS]
+    plain = _hydra(name, picks, files)
+    for override in overrides:
+        if override.key_or_group not in PARTS:
+            _check_key(plain, override.key_or_group)
+    return plain if len(picks) == len(overrides) else _hydra(name, overrides, files)
+
+
+def _outgrown(name: str, document: Mapping[str, Any], picked: Mapping[str, str], folders: Sequence[Path]) -> list[str]:
+    """The groups of `picked` whose part in `document` is unfit, though it is fit where the files pick their own: by
+    what these set for it. What is wrong in the files themselves stays there to be refused."""
+    unfit = [group for group in picked if not _fits(group, document)]
+    if not unfit:
+        return []
+    files, _ = opened(name, {}, folders)
+    own = _hydra(name, [], files)
+    return [group for group in unfit if f"{group}/{picked[group]}" not in files and _fits(group, own)]
+
+
+def _fits(group: str, document: Mapping[str, Any]) -> bool:
+    section = document[group] if group in document else None
+    try:
+        return isinstance(section, dict) and _typed(part_schema(group, section), section, group) is not None
+    except ConfigError:
+        return False
 
 
 def _hydra(name: str, overrides: Sequence[Override], files: Mapping[str, str]) -> dict[str, Any]:

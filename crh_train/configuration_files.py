@@ -74,6 +74,28 @@ def opened(conf: str, picks: Mapping[str, str], folders: Sequence[Path]) -> tupl
     return {path: vetted.text for path, vetted in found.files.items()}, found.interpolations
 
 
+def without(files: Mapping[str, str], sections: Sequence[str]) -> dict[str, str]:
+    """`files` of `opened`, those of which that fill the whole configuration leave `sections` as they find them.
+
+    What a choice says of itself stays: it stands in a file of its group.
+    """
+    return {path: _emptied(text, path, sections) if _fills_all(text, path) else text for path, text in files.items()}
+
+
+def _fills_all(text: str, path: str) -> bool:
+    headers = _HEADER.findall(text)
+    return any("_global_" in header for header in headers) if headers else "/" not in path
+
+
+def _emptied(text: str, path: str, sections: Sequence[str]) -> str:
+    found = yaml.compose(text, Loader=yaml.SafeLoader)
+    for key, value in reversed(found.value):  # from the end, so that the places before it stay where they are
+        if key.value in sections and not path.startswith(f"{key.value}/") and isinstance(value, yaml.MappingNode):
+            end = "" if value.flow_style else "\n"  # a block ends where the next key begins
+            text = f"{text[: value.start_mark.index]}{{}}{end}{text[value.end_mark.index :]}"
+    return text
+
+
 def _visit(found: _Opened, path: str, group: str, optional: bool) -> None:
     """Take in the file `path`, in whose defaults list names are relative to `group`, and those that it names."""
     place = next((p for folder in found.folders if os.path.lexists(p := folder / f"{path}.yaml")), None)
