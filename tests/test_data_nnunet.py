@@ -241,3 +241,21 @@ def test_a_folder_of_another_kind_is_told(tmp_path: Path) -> None:
     describe(tmp_path, numTraining=1)
     with pytest.raises(DataError, match=r"at least two patients, .* it holds 1 case of 1$"):
         opened("nnunet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("training", None, "training must list {image, label} for each case, or be left out, found None"),
+        ("training", 5, "training must list {image, label} for each case, or be left out, found 5"),
+        ("numTraining", "3", "numTraining must be a whole number, found '3'"),
+        ("numTraining", True, "numTraining must be a whole number, found True"),
+    ],
+)
+def test_what_dataset_json_says_of_the_training_part_is_checked(
+    tmp_path: Path, key: str, value: object, says: str
+) -> None:
+    write_nnunet(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))
+    assert problems("nnunet", tmp_path) == (f"{path}: {says}",)

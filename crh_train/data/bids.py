@@ -12,12 +12,11 @@ space, resolution, description and atlas, which derivatives add, are not compare
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crh_train.config import BidsConfig
-from crh_train.data import cases, nifti_case, source_file
-from crh_train.data.nifti import SUFFIXES
+from crh_train.data import cases, folder, nifti, nifti_case, source_file
 from crh_train.data.problems import Problems
 from crh_train.data.volume import Source
 from crh_train.errors import ConfigError, DataError
@@ -41,7 +40,8 @@ def open_source(config: BidsConfig, root: Path | None) -> Source:
     root = cases.data_root(root, config)
     _check_description(root / "dataset_description.json")
     problems = Problems()
-    kinds = [_files(root, config.datatype, suffix, problems) for suffix in config.suffixes]
+    places = _places(root, config.datatype, problems)
+    kinds = [_files(root, places, suffix, problems) for suffix in config.suffixes]
     labels = None
     if config.labels is not None:
         if not (root / config.labels).resolve().is_relative_to(root.resolve()):
@@ -79,12 +79,23 @@ def _check_description(path: Path) -> None:
         raise DataError(f"{path}: expected a JSON object with BIDSVersion")
 
 
-def _files(root: Path, datatype: str, suffix: str, problems: Problems) -> dict[str, Path]:
+def _places(root: Path, datatype: str, problems: Problems) -> list[Path]:
+    """The folders of subjects, or of their sessions, that hold images."""
+    subjects = folder.subfolders(root, "sub-*", problems)
+    parents = [each for subject in subjects for each in (subject, *folder.subfolders(subject, "ses-*", problems))]
+    return [place for parent in parents for place in folder.subfolders(parent, datatype, problems)]
+
+
+def _files(root: Path, places: Sequence[Path], suffix: str, problems: Problems) -> dict[str, Path]:
     """Files by their entities: "sub-01_ses-1_run-2" -> path."""
     found: dict[str, Path] = {}
-    paths = [path for depth in ("sub-*", "sub-*/ses-*") for path in root.glob(f"{depth}/{datatype}/*_{suffix}.nii*")]
-    for path in sorted(path for path in paths if path.name.endswith(SUFFIXES) and not path.name.startswith(".")):
-        name = path.name.removesuffix(".gz").removesuffix(f"_{suffix}.nii")
+    paths: list[Path] = []
+    for place in places:
+        with problems.collected():
+            paths += folder.listed(place)
+    named = [path for path in paths if nifti.is_named(path) and not path.name.startswith(".")]
+    for path in sorted(path for path in named if nifti.stem(path.name).endswith(f"_{suffix}")):
+        name = nifti.stem(path.name).removesuffix(f"_{suffix}")
         folders = "_".join(path.parent.parent.relative_to(root).parts)
         if not _NAME.fullmatch(name) or not f"{name}_".startswith(f"{folders}_"):
             problems.add(f"{path}: expected a BIDS name, {folders}[_KEY-VALUE…]_{suffix}.nii.gz; rename it")
@@ -98,7 +109,7 @@ def _files(root: Path, datatype: str, suffix: str, problems: Problems) -> dict[s
 def _labels(root: Path, datatype: str, problems: Problems) -> Mapping[str, list[Path]]:
     """Files of labels by the entities of the image that they belong to."""
     found: dict[str, list[Path]] = {}
-    for name, path in _files(root, datatype, "dseg", problems).items():
+    for name, path in _files(root, _places(root, datatype, problems), "dseg", problems).items():
         found.setdefault(_entities(name), []).append(path)
     return found
 

@@ -4,12 +4,13 @@ What the run records of a file does not depend on its name or place: slices are 
 order of their positions. Files named DICOMDIR, and those whose names begin with a dot, are not read.
 """
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from crh_train.config import DicomConfig
-from crh_train.data import cases, dicom_series, orientation
+from crh_train.data import cases, dicom_series, folder, orientation
 from crh_train.data.cases import Case
 from crh_train.data.dicom_series import Series
 from crh_train.data.dicom_slice import Slice, read_slice, require_pydicom
@@ -34,7 +35,7 @@ def open_source(config: DicomConfig, root: Path | None) -> Source:
     problems = Problems()
     groups: dict[tuple[str, str, str], list[Slice]] = {}
     table = None if config.metadata is None else root / config.metadata
-    for path in sorted(path for path in root.rglob("*") if _expected(path) and path != table):
+    for path in folder.files(root, lambda path: _expected(path) and path != table, problems):
         with problems.collected():
             if (one := read_slice(path, config.series)) is not None:
                 groups.setdefault((one.patient, one.study, one.series), []).append(one)
@@ -59,7 +60,7 @@ def pseudonym(kind: str, identity: str) -> str:
 
 def _expected(path: Path) -> bool:
     """Whether `path` should be a DICOM file."""
-    return not (path.name.startswith(".") or path.name.upper() == "DICOMDIR" or path.is_dir())
+    return not (path.name.startswith(".") or path.name.upper() == "DICOMDIR" or os.path.isdir(path))
 
 
 def _case(series: Series, hide: bool) -> Case:

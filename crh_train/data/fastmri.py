@@ -1,4 +1,4 @@
-"""The source `fastmri`: a folder of fastMRI's HDF5 files (`*.h5`) of k-space, of one coil or several.
+"""The source `fastmri`: a folder of fastMRI's HDF5 files (`*.h5`, `*.hdf5`) of k-space, of one coil or several.
 
     kspace                   complex64 [slices, rows, columns] or [slices, coils, rows, columns], centred
     reconstruction_rss, _esc are not read but for the number of slices: the target is computed from all of k-space
@@ -21,11 +21,13 @@ from xml.etree import ElementTree
 import numpy as np
 
 from crh_train.config import DataConfig, FastmriConfig
-from crh_train.data import source_file, split
+from crh_train.data import folder, source_file, split
 from crh_train.data.problems import Problems
 from crh_train.data.volume import Source, Volume, Voxels, slice_count
 from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError, DataError
+
+SUFFIXES = (".h5", ".hdf5")
 
 _RECONSTRUCTIONS = ("reconstruction_rss", "reconstruction_esc")
 _LARGEST_EXPANSION = 1032  # of deflate: a file that promises more lies, and would be given the memory
@@ -33,27 +35,38 @@ _ISMRMRD = "{http://www.ismrm.org/ISMRMRD}"
 
 
 def open_source(config: FastmriConfig, root: Path | None) -> Source:
-    """Every `*.h5` below `root`, in the order of their paths; hashed, its k-space not yet read.
+    """Every `*.h5` and `*.hdf5` below `root`, in the order of their paths; hashed, its k-space not yet read.
 
     Raises:
       ConfigError: no folder is given, or slices are to be cut otherwise than they are in the files.
-      DataProblems: files that cannot be used, each with its reason.
-      DataError: no such folder, h5py is not installed, or fewer than two patients.
+      DataProblems: files that cannot be used, each with its reason, or fewer than two patients.
+      DataError: no such folder.
     """
     check_as_stored(config)
     if root is None:
         raise ConfigError("data=fastmri needs the folder of the *.h5 files: add runtime.data_root=FOLDER")
     if not root.is_dir():
         raise DataError(f"runtime.data_root must be a folder of *.h5 files; {root} is none")
-    problems, volumes = Problems(), []
-    for path in sorted(root.rglob("*.h5")):
+    problems = Problems()
+    volumes: dict[str, Volume] = {}
+    for path in folder.files(root, is_named, problems):
         with problems.collected():
-            volumes.append(_volume(path, root))
-    problems.refuse(volumes)
-    patients = {volume.id: volume.facts["patient"] for volume in volumes}
-    split.require_two_patients(root, "*.h5 files", patients)
-    segments = split.by_patient({volume.id: slice_count(volume, config) for volume in volumes}, patients, config)
-    return Source("fastmri", tuple(volumes), segments, classes=0, channels=2)
+            volume = _volume(path, root)
+            if volume.id in volumes:
+                raise DataError(f"{path}: another file of the folder has the same name but for its suffix")
+            volumes[volume.id] = volume
+    patients = {volume.id: volume.facts["patient"] for volume in volumes.values()}
+    if not problems.found:
+        with problems.collected():
+            split.require_two_patients(root, "*.h5 files", patients)
+    problems.refuse(tuple(volumes.values()))
+    segments = split.by_patient({each.id: slice_count(each, config) for each in volumes.values()}, patients, config)
+    return Source("fastmri", tuple(volumes.values()), segments, classes=0, channels=2)
+
+
+def is_named(path: Path) -> bool:
+    """Whether the name says that this is an HDF5 file, in capitals too."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def check_as_stored(config: DataConfig) -> None:
@@ -83,7 +96,7 @@ def _volume(path: Path, root: Path) -> Volume:
             )
         sha256 = _digest(stream)
         return Volume(
-            id=name.removesuffix(".h5"),
+            id=name.removesuffix(path.suffix),
             files={name: sha256},
             shape=(columns, rows, slices),
             spacing=_spacing(file, path),

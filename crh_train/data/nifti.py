@@ -7,6 +7,7 @@ is repaired: a file that cannot be used stops the run and is named. The source r
 import gzip
 import io
 import math
+import re
 import zlib
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,13 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from crh_train.config import NiftiConfig
-from crh_train.data import orientation, source_file, split
+from crh_train.data import folder, orientation, source_file, split
 from crh_train.data.problems import Problems
 from crh_train.data.volume import Source, Volume, Voxels, slice_count
 from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError, DataError
 
-SUFFIXES = (".nii", ".nii.gz")
+_SUFFIX = re.compile(r"\.nii(\.gz)?\Z", re.IGNORECASE)
 
 # Deflate cannot expand further, so a header that asks for more than this lies; without the limit it would be allocated.
 _LARGEST_EXPANSION = 1032
@@ -41,36 +42,51 @@ class Header(NamedTuple):
     affine: np.ndarray  # float64 [4, 4], from indices of the file's own array to millimetres in RAS+
 
 
+def is_named(path: Path) -> bool:
+    """Whether the name says that this is a NIfTI file: *.nii or *.nii.gz, in capitals too."""
+    return _SUFFIX.search(path.name) is not None
+
+
+def stem(name: str) -> str:
+    """A NIfTI file's name without its suffix."""
+    return _SUFFIX.sub("", name)
+
+
+def is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
 def open_source(config: NiftiConfig, root: Path | None) -> Source:
-    """Every `*.nii` and `*.nii.gz` below `root`, in the order of their paths; hashed, not yet decoded.
+    """Every `*.nii` and `*.nii.gz` below `root`, links followed, in the order of their paths; hashed, not yet decoded.
 
     A volume's id is its path relative to `root` without the suffix. Files are the unit of the split: keep one file a
     patient, or a patient's files will be found in both splits.
 
     Raises:
       ConfigError: no folder is given.
-      DataError: no such folder, or fewer than two volumes.
-      DataProblems: two files with one id, or a file that is no 3-D NIfTI volume.
+      DataError: no such folder.
+      DataProblems: two files with one id, a file that is no 3-D NIfTI volume, a link that leads nowhere (`folder.py`),
+        or fewer than two volumes.
     """
     if root is None:
         raise ConfigError("data=nifti needs the folder of the volumes: add runtime.data_root=FOLDER")
     if not root.is_dir():
         raise DataError(f"runtime.data_root must be a folder of NIfTI volumes; {root} is none")
-    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.name.endswith(SUFFIXES)}
-    volumes: dict[str, Volume] = {}
     problems = Problems()
+    paths = {path.relative_to(root).as_posix(): path for path in folder.files(root, is_named, problems)}
+    volumes: dict[str, Volume] = {}
     for name in sorted(paths):
         with problems.collected():
             volume = _volume(paths[name], root)
             if volume.id in volumes:
                 raise DataError(f"{paths[name]}: another file of the folder has the same name but for its suffix")
             volumes[volume.id] = volume
-    problems.refuse(tuple(volumes.values()))
-    if len(volumes) < 2:
-        raise DataError(
+    if not problems.found and len(volumes) < 2:
+        problems.add(
             f"{root} must hold at least two *.nii or *.nii.gz files, one to train and one to validate on; "
             f"it holds {len(volumes)}"
         )
+    problems.refuse(tuple(volumes.values()))
     segments = split.by_volume({volume.id: slice_count(volume, config) for volume in volumes.values()}, config)
     return Source("nifti", tuple(volumes.values()), segments, classes=0)
 
@@ -79,7 +95,7 @@ def _volume(path: Path, root: Path) -> Volume:
     name = source_file.relative_name(path, root)
     header = read_header(path)
     return Volume(
-        id=name.removesuffix(".gz").removesuffix(".nii"),
+        id=stem(name),
         files={name: header.sha256},
         shape=header.shape,
         spacing=header.spacing,
@@ -118,7 +134,7 @@ def read_header(path: Path, channels: int = 1) -> Header:
         raise DataError(f"{path}: the header's affine does not say where the axes point: {image.affine.tolist()}")
     _check_sizes(path, image)
     promised = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
-    if promised > len(data) * (_LARGEST_EXPANSION if path.suffix == ".gz" else 1):
+    if promised > len(data) * (_LARGEST_EXPANSION if is_compressed(path) else 1):
         raise DataError(f"{path}: the header promises {promised} bytes, more than the file's {len(data)} can hold")
     x, y, z = orientation.order(image.affine)
     return Header(
@@ -184,7 +200,7 @@ def as_image(voxels: np.ndarray, path: Path) -> np.ndarray:
 
 def _decompressed(data: bytes, path: Path) -> BinaryIO:
     stream = io.BytesIO(data)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if path.suffix == ".gz" else stream
+    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if is_compressed(path) else stream
 
 
 def _parse(stream: BinaryIO, path: Path) -> Any:

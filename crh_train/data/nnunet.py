@@ -5,7 +5,7 @@ Decathlon lay it out.
     imagesTr/CASE_0000.nii.gz, _0001, …       one file a channel (the Decathlon: CASE.nii.gz, with the channels last)
     labelsTr/CASE.nii.gz                      a class for each voxel
 
-Files whose names begin with a dot are no one's. `imagesTs` is not read.
+A file's ending may be in capitals. Files whose names begin with a dot are no one's. `imagesTs` is not read.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crh_train.config import NnunetConfig
-from crh_train.data import cases, nifti_case, source_file
+from crh_train.data import cases, folder, nifti_case, source_file
 from crh_train.data.problems import Problems
 from crh_train.data.volume import Source
 from crh_train.errors import DataError
@@ -62,18 +62,26 @@ def _in_folders(root: Path, description: _Description, problems: Problems) -> di
     """Version 2, which lists no files: what is there."""
     images: dict[str, dict[int, Path]] = {}
     for path in _files(root / "imagesTr", problems):
-        match = _CHANNEL.fullmatch(path.name.removesuffix(description.ending))
-        if match is None or not path.name.endswith(description.ending):
+        stem = _stem(path, description.ending)
+        match = None if stem is None else _CHANNEL.fullmatch(stem)
+        if match is None:
             problems.add(f"{path}: expected CASE_0000{description.ending}; it belongs to no case, so move it away")
         elif int(match[2]) >= description.channels:
             problems.add(
                 f"{path}: dataset.json names {description.channels} channels, from 0000; add it, or move it away"
             )
+        elif int(match[2]) in images.setdefault(match[1], {}):
+            problems.add(f"{path}: another file has the same name but for its ending; move one away")
         else:
-            images.setdefault(match[1], {})[int(match[2])] = path
+            images[match[1]][int(match[2])] = path
+    labelled = set()
     for path in _files(root / "labelsTr", problems):
-        if not path.name.endswith(description.ending) or path.name.removesuffix(description.ending) not in images:
+        stem = _stem(path, description.ending)
+        if stem not in images:
             problems.add(f"{path}: labels of no case of imagesTr; add its images, or move it away")
+        elif stem in labelled:
+            problems.add(f"{path}: another file has the same name but for its ending; move one away")
+        labelled.add(stem)
     return {name: _case(root, name, description) for name in images}
 
 
@@ -81,33 +89,48 @@ def _listed(root: Path, description: _Description, problems: Problems) -> dict[s
     """The Decathlon and version 1, which list the files of each case."""
     found: dict[str, nifti_case.Files] = {}
     for image, label in description.listed:
-        path = root / image
-        name = path.name.removesuffix(description.ending)
+        path, ending = root / image, description.ending
+        name = _stem(path, ending) or path.name
         if name in found:
             problems.add(f"{root / 'dataset.json'}: the case {name} is listed twice")
         whole = nifti_case.Files((path,), description.channels, root / label, len(description.classes))
-        found[name] = whole if path.exists() else _case(root, name, description)
+        found[name] = whole if path.exists() or path.is_symlink() else _case(root, name, description)
     known = {path for files in found.values() for path in (*files.channels, files.labels)}
-    for folder in ("imagesTr", "labelsTr"):
-        for path in _files(root / folder, problems):
+    for part in ("imagesTr", "labelsTr"):
+        for path in _files(root / part, problems):
             if path not in known:
                 problems.add(f"{path}: dataset.json does not list it; list it, or move it away")
     return found
 
 
 def _case(root: Path, name: str, description: _Description) -> nifti_case.Files:
-    channels = [
-        root / "imagesTr" / f"{name}_{channel:04d}{description.ending}" for channel in range(description.channels)
-    ]
-    labels = root / "labelsTr" / f"{name}{description.ending}"
-    return nifti_case.Files(tuple(channels), 1, labels, len(description.classes))
+    stems = [f"{name}_{channel:04d}" for channel in range(description.channels)]
+    channels = tuple(_placed(root / "imagesTr", stem, description.ending) for stem in stems)
+    labels = _placed(root / "labelsTr", name, description.ending)
+    return nifti_case.Files(channels, 1, labels, len(description.classes))
 
 
-def _files(folder: Path, problems: Problems) -> list[Path]:
-    if not folder.is_dir():
-        problems.add(f"{folder}: expected a folder; there is none")
+def _placed(parent: Path, stem: str, ending: str) -> Path:
+    """Where the file of this name is, or should be."""
+    capitals = parent / f"{stem}{ending.upper()}"
+    return capitals if capitals.exists() else parent / f"{stem}{ending}"
+
+
+def _stem(path: Path, ending: str) -> str | None:
+    """The name without its ending, which may be in capitals; None where it has another."""
+    for each in (ending, ending.upper()):
+        if path.name.endswith(each):
+            return path.name.removesuffix(each)
+    return None
+
+
+def _files(parent: Path, problems: Problems) -> list[Path]:
+    if not parent.is_dir():
+        problems.add(f"{parent}: expected a folder; there is none")
         return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    with problems.collected():
+        return [path for path in folder.listed(parent) if not path.name.startswith(".")]
+    return []
 
 
 def _read_description(path: Path) -> _Description:
@@ -132,9 +155,21 @@ def _read_description(path: Path) -> _Description:
     ending = document["file_ending"] if "file_ending" in document else _ENDINGS[0]
     if ending not in _ENDINGS:
         raise DataError(f"{path}: file_ending {ending!r:.20} is not read here; convert to {' or '.join(_ENDINGS)}")
-    listed = tuple(_entry(entry, path) for entry in document["training"]) if "training" in document else ()
+    entries = document["training"] if "training" in document else []
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{path}: training must list {{image, label}} for each case, or be left out, found {entries!r:.80}"
+        )
+    listed = tuple(_entry(entry, path) for entry in entries)
+    return _Description(len(names), _classes(document, path), ending, listed, _stated(document, path))
+
+
+def _stated(document: Mapping[str, Any], path: Path) -> int | None:
+    """How many cases there should be, where the file says it."""
     count = document["numTraining"] if "numTraining" in document else None
-    return _Description(len(names), _classes(document, path), ending, listed, count)
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
+        raise DataError(f"{path}: numTraining must be a whole number, found {count!r:.40}")
+    return count
 
 
 def _classes(document: Mapping[str, Any], path: Path) -> tuple[str, ...]:

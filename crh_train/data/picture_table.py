@@ -13,6 +13,7 @@ Every picture of the folder must be in the table and every file of the table in 
 pictures of the folder are taken, unlabelled.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 
 from crh_train.config import ImagesConfig
-from crh_train.data import metadata, pictures, source_file
+from crh_train.data import folder, metadata, pictures, source_file
 from crh_train.data.problems import Problems
 from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError, DataError
 
 _KINDS = ("label", "mask", "target")
+_NOT_READ = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".dcm", ".nii", ".nii.gz")  # and yet pictures
 
 
 class Row(NamedTuple):
@@ -44,11 +46,7 @@ class Table(NamedTuple):
 
 def read(config: ImagesConfig, root: Path, problems: Problems) -> Table:
     """The table's rows that name files of `root`; what is wrong with others is added to `problems`."""
-    found = {
-        source_file.relative_name(path, root): path
-        for path in root.rglob("*")
-        if path.suffix.lower() in pictures.SUFFIXES and path.is_file()
-    }
+    found = _pictures(root, config.table is None, problems)
     if config.table is None:
         return Table(None, tuple(Row(name, None, None, name, None) for name in sorted(found)), {})
     table = metadata.read(root, config.table, ["file"], field="data.table")
@@ -81,6 +79,27 @@ def read(config: ImagesConfig, root: Path, problems: Problems) -> Table:
     for name in sorted(found.keys() - named):
         problems.add(f"{found[name]}: no row of {config.table} names it; add one, or move the file away")
     return Table(kind, tuple(rows), {config.table: digest_bytes(source_file.read(table.path))})
+
+
+def _pictures(root: Path, alone: bool, problems: Problems) -> dict[str, Path]:
+    """Every picture below `root` by its name in the manifest. Where no table says what is there (`alone`), one in a
+    format that is not read is added to `problems`."""
+    found = {}
+    suffixes = (*pictures.SUFFIXES, *(_NOT_READ if alone else ()))
+
+    def wanted(path: Path) -> bool:
+        return path.name.lower().endswith(suffixes) and not os.path.isdir(path)
+
+    for path in folder.files(root, wanted, problems):
+        with problems.collected():
+            for suffix in _NOT_READ:
+                if path.name.lower().endswith(suffix):
+                    raise DataError(
+                        f"{path}: {suffix} is not read; expected PNG, TIFF, NPY or NPZ; convert it losslessly, or "
+                        "move it away"
+                    )
+            found[source_file.relative_name(path, root)] = path
+    return found
 
 
 def class_names(config: ImagesConfig, table: Table, root: Path, problems: Problems) -> tuple[str, ...]:

@@ -1,18 +1,22 @@
 """From the files and folders that a user names to cases to be read, by what the files are. Reads no pixels."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from crh_train.data import pictures
+from crh_train.data import fastmri, folder, nifti, pictures
+from crh_train.data.problems import Problems
 from crh_train.errors import DataError, UsageError
 from crh_train.inference import dicom_files, kspace_files, nifti_files, picture_files
 from crh_train.inference.case import Case
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _DICOM_AT = 128  # bytes before the mark
+_TABLES = (".csv", ".tsv", ".json")
+"""What lies beside the data in a folder that was trained on; nothing in it is to be predicted."""
 
 
 class Input(NamedTuple):
@@ -33,7 +37,8 @@ def find(paths: Sequence[Path], channels: int) -> tuple[Input, ...]:
 
     Raises:
       UsageError: no such path, two cases of one name.
-      DataError: a file of unknown format, a folder without files or of several formats, a missing channel.
+      DataError: a file of unknown format, a folder without files or of several formats, a missing channel, a link
+        that leads nowhere.
     """
     found: list[Input] = []
     volumes: list[Path] = []  # NIfTI files, of which several may be one case
@@ -52,7 +57,7 @@ def find(paths: Sequence[Path], channels: int) -> tuple[Input, ...]:
         elif formats[0] == "picture":
             found += [Input(p, _stem(p), picture_files.endings(p), partial(picture_files.read, p)) for p in inside]
         else:
-            found += [Input(p, _stem(p), kspace_files.ENDINGS, partial(kspace_files.read, p)) for p in inside]
+            found += [Input(p, _stem(p), kspace_files.endings(p), partial(kspace_files.read, p)) for p in inside]
     for name, group in _cases(volumes, channels):
         read = partial(nifti_files.read, group, channels)
         found.append(Input(group[0], name, nifti_files.endings(group[0]), read))
@@ -65,30 +70,39 @@ def find(paths: Sequence[Path], channels: int) -> tuple[Input, ...]:
 def _inside(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    inside = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
-    inside = [each for each in inside if each.name.upper() != "DICOMDIR"]
+    problems = Problems()
+    inside = folder.files(path, _expected, problems)
+    for problem in problems.found:
+        raise DataError(problem)
     if not inside:
         raise DataError(f"{path}: a folder without files; there is nothing to predict")
     return inside
 
 
+def _expected(path: Path) -> bool:
+    """Whether `path` in a folder should be a file to predict."""
+    passed_over = path.name.startswith(".") or path.name.upper() == "DICOMDIR" or path.suffix.lower() in _TABLES
+    return not (passed_over or os.path.isdir(path))
+
+
 def _format(path: Path) -> str:
-    if path.name.endswith(nifti_files.ENDINGS):
+    if nifti.is_named(path):
         return "nifti"
     if path.suffix.lower() in pictures.SUFFIXES:
         return "picture"
-    if path.suffix.lower() == ".h5":
+    if fastmri.is_named(path):
         return "h5"
     with path.open("rb") as stream:
         if stream.read(_DICOM_AT + 4)[_DICOM_AT:] == b"DICM":
             return "dicom"
     raise DataError(
-        f"{path}: of unknown format; expected NIfTI (.nii, .nii.gz), DICOM, {', '.join(pictures.SUFFIXES)} or .h5"
+        f"{path}: of unknown format; expected NIfTI (.nii, .nii.gz), DICOM, {', '.join(pictures.SUFFIXES)}, "
+        f"{' or '.join(fastmri.SUFFIXES)}"
     )
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rpartition(".")[0]
+    return nifti.stem(path.name) if nifti.is_named(path) else path.name.rpartition(".")[0]
 
 
 def _cases(files: Sequence[Path], channels: int) -> list[tuple[str, Sequence[Path]]]:

@@ -10,7 +10,10 @@ import numpy as np
 from crh_train.data import fastmri
 from crh_train.inference.case import Case, Encoded, Result
 
-ENDINGS = (".h5",)
+
+def endings(path: Path) -> tuple[str, ...]:
+    """Of the output's name, the input's own first."""
+    return fastmri.SUFFIXES if path.suffix.lower() == fastmri.SUFFIXES[0] else fastmri.SUFFIXES[::-1]
 
 
 def read(path: Path) -> Case:

@@ -23,7 +23,7 @@ _NO_EXTENSIONS = bytes(4)
 
 def endings(path: Path) -> tuple[str, ...]:
     """Of the output's name, the input's own first."""
-    return ENDINGS if path.name.endswith(".gz") else ENDINGS[::-1]
+    return ENDINGS if nifti.is_compressed(path) else ENDINGS[::-1]
 
 
 def read(files: Sequence[Path], channels: int) -> Case:
@@ -37,7 +37,7 @@ def read(files: Sequence[Path], channels: int) -> Case:
     else:
         image, header = nifti_case.read_picture(files)
     source_file.read_unchanged(path, digest_bytes(data))
-    source = gzip.decompress(data) if path.name.endswith(".gz") else data
+    source = gzip.decompress(data) if nifti.is_compressed(path) else data
     return Case(path, image, header.spacing, axis=None, encode=partial(_encode, source, header))
 
 
