@@ -160,6 +160,7 @@ REFUSED = {
     "animated.png": (png(save_all=True, append_images=[Image.fromarray(GREY[::-1])]), "holds 2 pictures"),
     "pages.tif": (tiff(np.stack([GREY, GREY]), photometric="minisblack"), "holds 2 pictures"),
     "inverted.tif": (tiff(DEEP, photometric="miniswhite"), "photometric interpretation is 0"),
+    "double.tif": (tiff(DEEP.astype(np.float64)), "damaged, or .* not read; expected 8 or 16 bits grey, .* or float32"),
     "signed.tif": (tiff(DEEP.astype(np.int16)), "pixels are|cannot be read"),
     "print.tif": (pillow(Image.fromarray(COLOUR).convert("CMYK"), "TIFF"), "pixels are CMYK"),
     "lossy.tif": (

@@ -29,7 +29,8 @@ SUFFIXES = PICTURES + ARRAYS
 _MODES = {"L": "uint8", "RGB": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32", "1": "bool", "P": "uint8"}
 _LOSSLESS = {"raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd", "group3", "group4"}
 _ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # TIFF tags
-_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"II*\0", b"MM\0*")
+_TIFF = (b"II*\0", b"MM\0*")
+_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", *_TIFF)
 """One of them is in every file that may say an orientation. Of a PNG without, nothing is decoded to look for it."""
 _BLACK_IS_ZERO, _RGB, _PALETTE = 1, 2, 3
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -101,6 +102,11 @@ def _read(data: bytes, path: Path, decode: bool) -> tuple[Form, np.ndarray]:
             return _archive(data, path, decode)
         return _array(io.BytesIO(data), path, len(data), decode)
     except UnidentifiedImageError as error:
+        if data.startswith(_TIFF):
+            raise DataError(
+                f"{path}: a TIFF file that is damaged, or whose pixels are of a type that is not read; expected 8 or "
+                "16 bits grey, 8-bit RGB or float32; save it so, or the array as .npy"
+            ) from error
         raise DataError(f"{path}: expected a PNG or TIFF file, found other bytes") from error
     except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read ({error}); the file may be cut short or damaged") from error
