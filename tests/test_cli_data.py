@@ -49,6 +49,11 @@ def test_a_layout_is_checked_trained_replayed_and_predicted(layout: str, env: di
     place, making = seen_by_others(layout, made)
     assert place == seen_by_others(layout, case)[0]
     assert run.checkpoints()[-1].name.hash in making
+    if layout == "bids":
+        with (folder / "participants.tsv").open("a") as table:
+            table.write("sub-late\t7\tM\n")
+        changed = refused(crh("replay", run.name, env=env, cwd=tmp_path), 3)
+        assert changed.startswith(f"the data of run {run.name} changed: participants.tsv changed: SHA-256 was ")
 
 
 def acquired_by_mr(folder: Path) -> list[str]:

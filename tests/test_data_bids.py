@@ -1,11 +1,13 @@
 """BIDS folders: which images are cases, whose they are, and which labels belong to them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_samples import heads, opened, problems, save, write_bids
+from layout_samples import configuration, heads, opened, problems, save, write_bids
 
+from crh_train.data.check import examine
 from crh_train.errors import ConfigError, DataError
 
 LABELLED = {"labels": "derivatives/manual", "classes": 3}
@@ -88,6 +90,26 @@ def test_a_folder_that_is_not_bids_is_told(tmp_path: Path) -> None:
     (tmp_path / "dataset_description.json").unlink()
     with pytest.raises(DataError, match=r"dataset_description\.json: there is none, so this is no BIDS folder"):
         opened("bids", tmp_path)
+
+
+def test_a_folder_without_participants_is_told_how_to_do_without(tmp_path: Path) -> None:
+    write_bids(tmp_path)
+    (tmp_path / "participants.tsv").unlink()
+    with pytest.raises(DataError, match=r"participants\.tsv: .*; put the table there, or set data\.metadata=null"):
+        opened("bids", tmp_path)
+    assert len(opened("bids", tmp_path, metadata=None).volumes) == 4
+
+
+def test_one_patient_is_counted_where_it_is_refused(tmp_path: Path) -> None:
+    write_bids(tmp_path)
+    for name in ("sub-bob", "sub-cyd"):
+        shutil.rmtree(tmp_path / name)
+    found = examine(configuration("bids", tmp_path))
+    assert [(case["case"], case["patient"]) for case in found.cases] == [
+        ("sub-ann_ses-1", "sub-ann"),
+        ("sub-ann_ses-2", "sub-ann"),
+    ]
+    assert [problem.split("; ")[1] for problem in found.problems] == ["it holds 2 cases of 1"]
 
 
 def test_choices_that_cannot_be_met_are_refused(tmp_path: Path) -> None:

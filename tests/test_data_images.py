@@ -228,6 +228,69 @@ def test_everything_that_does_not_fit_together_is_named_at_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPEG", "a.bmp", "a.gif", "a.webp", "a.jp2", "a.dcm", "deep/a.nii", "a.b.nii.gz"]
+)
+def test_without_a_table_pictures_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+    grey_folder(tmp_path, *"xy")
+    for other in ("notes.txt", name):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_bytes(b"a picture")
+    (found,) = problems(tmp_path, table=None)
+    suffix = ".nii.gz" if name.endswith(".gz") else Path(name).suffix.lower()
+    assert found == (
+        f"{name}: {suffix} is not read; expected PNG, TIFF, NPY or NPZ; convert it losslessly, or move it away"
+    )
+    assert len(opened(tmp_path).volumes) == 2  # where the table says what there is
+
+
+def test_names_from_the_folder_on_may_begin_with_a_dot(tmp_path: Path) -> None:
+    grey_folder(tmp_path, *"xy")
+    expected = manifest.build(opened(tmp_path), CONFIG)["volumes"]
+    write_table(tmp_path, "file,label", "./a.png,x", ".//b.png,y")
+    assert manifest.build(opened(tmp_path), CONFIG)["volumes"] == expected
+    write_table(tmp_path, "file,label", "./a.png,x", "b.png,y", "a.png,x")
+    assert problems(tmp_path) == ["labels.csv: a.png: a second row of a.png; remove one"]
+
+
+def test_files_that_are_not_there_are_named_before_their_labels_are_missed(tmp_path: Path) -> None:
+    grey_folder(tmp_path, *"xy")
+    for kind, values in (("label", "xy"), ("mask", ("m.png", "m.png"))):
+        names = [f"{tmp_path}/{name}.png" for name in "ab"]
+        write_table(tmp_path, f"file,{kind}", *(f"{n},{value}" for n, value in zip(names, values, strict=True)))
+        found = problems(tmp_path)
+        for name in names:
+            says = f"labels.csv: {name}: no .png, .tif, .tiff, .npy, .npz file '{name}' in {tmp_path}; name it from"
+            assert sum(problem.startswith(says) for problem in found) == 1
+        assert not [problem for problem in found if "different classes" in problem]
+
+
+def test_blanks_make_no_class_of_their_own(tmp_path: Path) -> None:
+    source = opened(grey_folder(tmp_path, "x, p", " y ,q ", "y ,p", header="file, label, patient"))
+    assert source.class_names == ("x", "y")
+    assert [volume.facts["patient"] for volume in source.volumes] == ["p", "q", "p"]
+
+
+@pytest.mark.parametrize("column", ["Patient", "patient_id", "PatientID", "subject", "subject_id", "participant_id"])
+def test_a_patient_by_another_name_is_refused(tmp_path: Path, column: str) -> None:
+    grey_folder(tmp_path, "x,p", "y,q", "x,p", header=f"file,label,{column}")
+    with pytest.raises(DataError, match=rf"labels\.csv: write patient instead of {column}.* give it another name"):
+        opened(tmp_path)
+    grey_folder(tmp_path, "x,p,1", "y,q,2", "x,p,3", header=f"file,label,patient,{column}")
+    assert [volume.facts["patient"] for volume in opened(tmp_path).volumes] == ["p", "q", "p"]
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [("File,label", "write file instead of File"), ("file,LABEL", "write label instead of LABEL"),
+     ("file,Mask_", "write mask instead of Mask_"), ("file,tar-get", "write target instead of tar-get")],
+)  # fmt: skip
+def test_a_column_that_is_nearly_a_known_one_is_refused(tmp_path: Path, header: str, says: str) -> None:
+    grey_folder(tmp_path, *"xy", header=header)
+    with pytest.raises(DataError, match=rf"labels\.csv: {says}"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("lines", "says"),
     [
         (["file,label", "a.png,x", "a.png,y"], r"file a.png stands there twice"),

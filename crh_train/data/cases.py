@@ -45,33 +45,41 @@ def make_source(
     """The source of `cases`.
 
     Raises:
-      DataProblems: `problems`, and what is found here: a case twice, or without its row; a row without its case.
-      DataError: fewer than two patients, one to train and one to validate on.
+      DataProblems: `problems`, and what is found here: a case twice, or without its row; a row without its case; fewer
+        than two patients, one to train and one to validate on.
     """
-    rows = _rows(config, root, cases, problems)
+    table, rows = _rows(config, root, cases, problems)
     volumes: dict[str, Volume] = {}
     for case in cases:
         if case.id in volumes:
             problems.add(f"{next(iter(case.files))}: a second case {case.id}; rename one")
         else:
             volumes[case.id] = _volume(case, rows, config)
-    problems.refuse(tuple(volumes.values()))
     patients = {name: volume.facts["patient"] for name, volume in volumes.items()}
-    split.require_two_patients(root, "the images", patients, " case" if len(volumes) == 1 else " cases")
+    if not problems.found:
+        with problems.collected():
+            split.require_two_patients(root, "the images", patients, " case" if len(volumes) == 1 else " cases")
+    problems.refuse(tuple(volumes.values()))
     slices = {name: slice_count(volume, config) for name, volume in volumes.items()}
     segments = split.by_patient(slices, patients, config)
-    return Source(config.name, tuple(volumes.values()), segments, classes, channels, class_names=class_names)
+    return Source(
+        config.name, tuple(volumes.values()), segments, classes, channels, class_names=class_names, files=table
+    )
 
 
 def _rows(
     config: CasesConfig, root: Path, cases: Sequence[Case], problems: Problems
-) -> Mapping[str, Mapping[str, str]] | None:
-    """The table's row of each case that has one, by the case's id; None without a table."""
+) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]] | None]:
+    """The table's own name with its SHA-256, and its row of each case that has one, by the case's id; nothing and None
+    without a table."""
     if config.metadata is None or not cases:
-        return None
+        return {}, None
+    files: dict[str, str] = {}
     rows: dict[str, Mapping[str, str]] = {}
     with problems.collected():
-        table = metadata.read(root, config.metadata, list(cases[0].row))
+        patient = ["patient"] if cases[0].patient is None else []
+        table = metadata.read(root, config.metadata, list(cases[0].row), patient)
+        files[config.metadata] = table.sha256
         for case in cases:
             with problems.collected():
                 rows[case.id] = table.row(case.row[table.column])
@@ -79,7 +87,7 @@ def _rows(
         if table.column == "case":
             for key in sorted(table.rows.keys() - {case.id for case in cases}):
                 problems.add(f"{table.path}: no images of case {key}; remove the row, or put them there")
-    return rows
+    return files, rows
 
 
 def _volume(case: Case, rows: Mapping[str, Mapping[str, str]] | None, config: CasesConfig) -> Volume:

@@ -25,8 +25,8 @@ def open_source(config: ImagesConfig, root: Path | None) -> Source:
 
     Raises:
       ConfigError: no folder is given, or a field does not fit.
-      DataProblems: files and rows that cannot be used, each with its reason.
-      DataError: no such folder, no readable table, or fewer than two patients.
+      DataProblems: files and rows that cannot be used, each with its reason, or fewer than two patients.
+      DataError: no such folder, or no readable table.
     """
     check_as_stored(config)
     if root is None:
@@ -44,9 +44,11 @@ def open_source(config: ImagesConfig, root: Path | None) -> Source:
             volume, forms[row.file] = _volume(row, table.kind, root, config, window, names)
             volumes.append(volume)
     channels = _channels(forms, table.kind, problems)
-    problems.refuse(volumes)
     patients = {volume.id: volume.facts["patient"] for volume in volumes}
-    split.require_two_patients(root, "pictures", patients)
+    if not problems.found:
+        with problems.collected():
+            split.require_two_patients(root, "pictures", patients)
+    problems.refuse(volumes)
     return Source(
         name="images",
         volumes=tuple(volumes),

@@ -10,20 +10,20 @@ A CSV (TSV where its name ends so) with a line for each picture; file names are 
     others    metadata, for results by subgroup
 
 Every picture of the folder must be in the table and every file of the table in the folder. Without a table, all
-pictures of the folder are taken, unlabelled.
+pictures of the folder are taken, unlabelled, and those in a format that is not read are named.
 """
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from crh_train.config import ImagesConfig
 from crh_train.data import folder, metadata, pictures, source_file
+from crh_train.data.metadata import PATIENT
 from crh_train.data.problems import Problems
-from crh_train.digest import digest_bytes
 from crh_train.errors import ConfigError, DataError
 
 _KINDS = ("label", "mask", "target")
@@ -41,6 +41,7 @@ class Row(NamedTuple):
 class Table(NamedTuple):
     kind: str | None  # of `_KINDS`
     rows: tuple[Row, ...]  # in the order of their files
+    labels: frozenset[str]  # of every row, of those without their file too
     files: Mapping[str, str]  # the table's own name -> SHA-256 of its bytes; empty where there is none
 
 
@@ -48,22 +49,26 @@ def read(config: ImagesConfig, root: Path, problems: Problems) -> Table:
     """The table's rows that name files of `root`; what is wrong with others is added to `problems`."""
     found = _pictures(root, config.table is None, problems)
     if config.table is None:
-        return Table(None, tuple(Row(name, None, None, name, None) for name in sorted(found)), {})
-    table = metadata.read(root, config.table, ["file"], field="data.table")
+        return Table(None, tuple(Row(name, None, None, name, None) for name in sorted(found)), frozenset(), {})
+    table = metadata.read(root, config.table, ["file"], [*_KINDS, PATIENT], field="data.table")
     columns = list(next(iter(table.rows.values()), {}))
     kinds = [kind for kind in _KINDS if kind in columns]
     if len(kinds) > 1:
         raise DataError(f"{table.path}: has columns {' and '.join(kinds)}; a table has one of them")
     kind = kinds[0] if kinds else None
     rows, named = [], set()
-    for file in sorted(table.rows):
-        row = table.rows[file]
-        files = [file, *([row[kind]] if kind in ("mask", "target") else [])]
+    by_file = _by_file(table, problems)
+    for file in sorted(by_file):
+        row = by_file[file]
+        files = [file, *([_normal(row[kind])] if kind in ("mask", "target") else [])]
         named.update(files)
         missing = [name for name in files if name not in found]
         for name in missing:
-            problems.add(f"{table.path}: {file}: no {', '.join(pictures.SUFFIXES)} file {name!r} in {root}; add it")
-        empty = [column for column in ("label", "patient") if column in row and not row[column]]
+            problems.add(
+                f"{table.path}: {file}: no {', '.join(pictures.SUFFIXES)} file {name!r} in {root}; "
+                + ("name it from that folder on" if name.startswith("/") else "add it")
+            )
+        empty = [column for column in ("label", PATIENT) if column in row and not row[column]]
         for column in empty:
             problems.add(f"{table.path}: {file}: the {column} is empty; fill it in")
         if not missing and not empty:
@@ -72,13 +77,14 @@ def read(config: ImagesConfig, root: Path, problems: Problems) -> Table:
                     file,
                     partner=files[1] if len(files) > 1 else None,
                     label=row["label"] if kind == "label" else None,
-                    patient=row["patient"] if "patient" in row else file,
-                    metadata={name: text for name, text in row.items() if name not in (*_KINDS, "patient")},
+                    patient=row[PATIENT] if PATIENT in row else file,
+                    metadata={name: text for name, text in row.items() if name not in (*_KINDS, PATIENT)},
                 )
             )
     for name in sorted(found.keys() - named):
         problems.add(f"{found[name]}: no row of {config.table} names it; add one, or move the file away")
-    return Table(kind, tuple(rows), {config.table: digest_bytes(source_file.read(table.path))})
+    labels = frozenset(row["label"] for row in by_file.values() if kind == "label" and row["label"])
+    return Table(kind, tuple(rows), labels, {config.table: table.sha256})
 
 
 def _pictures(root: Path, alone: bool, problems: Problems) -> dict[str, Path]:
@@ -102,6 +108,21 @@ def _pictures(root: Path, alone: bool, problems: Problems) -> dict[str, Path]:
     return found
 
 
+def _by_file(table: metadata.Table, problems: Problems) -> Mapping[str, Mapping[str, str]]:
+    """The rows by their files' names in the manifest."""
+    rows: dict[str, Mapping[str, str]] = {}
+    for name, row in table.rows.items():
+        if _normal(name) in rows:
+            problems.add(f"{table.path}: {name}: a second row of {_normal(name)}; remove one")
+        rows[_normal(name)] = row
+    return rows
+
+
+def _normal(name: str) -> str:
+    """A file's name as the manifest has it, which ./ does not begin."""
+    return PurePosixPath(name).as_posix() if name else name
+
+
 def class_names(config: ImagesConfig, table: Table, root: Path, problems: Problems) -> tuple[str, ...]:
     """In the order of the classes; empty where nothing has a class."""
     if table.kind not in ("label", "mask"):
@@ -111,13 +132,16 @@ def class_names(config: ImagesConfig, table: Table, root: Path, problems: Proble
             )
         return ()
     if config.classes is None and table.kind == "mask":
+        problems.refuse()  # first: the masks to look at may be missing
         raise ConfigError(
             f"data.classes must list the values of the masks' pixels, such as [0,1]; {_values(table, root)}"
         )
-    labels = {row.label for row in table.rows if row.label is not None}
-    names = tuple(_sorted(labels) if config.classes is None else config.classes)
+    names = tuple(_sorted(table.labels) if config.classes is None else config.classes)
     if len(set(names)) < max(2, len(names)):
-        raise ConfigError(f"data={config.name} needs at least two different classes, got {', '.join(names) or 'none'}")
+        few = f"data={config.name} needs at least two different classes, got {', '.join(names) or 'none'}"
+        if config.classes is not None:
+            raise ConfigError(few)
+        problems.add(f"{root / str(config.table)}: {few}")
     if table.kind == "mask" and not all(name.isdecimal() and str(int(name)) == name for name in names):
         raise ConfigError(f"data.classes must list the values of the masks' pixels, such as [0,255], got {list(names)}")
     for row in table.rows:
@@ -126,7 +150,7 @@ def class_names(config: ImagesConfig, table: Table, root: Path, problems: Proble
     return names
 
 
-def _sorted(labels: set[str]) -> list[str]:
+def _sorted(labels: Collection[str]) -> list[str]:
     """By value where all are integers, else as text."""
     integers = all(label.removeprefix("-").isdecimal() for label in labels)
     return sorted(labels, key=lambda label: (int(label), label)) if integers else sorted(labels)
