@@ -162,6 +162,7 @@ REFUSED = {
     "inverted.tif": (tiff(DEEP, photometric="miniswhite"), "photometric interpretation is 0"),
     "double.tif": (tiff(DEEP.astype(np.float64)), "damaged, or .* not read; expected 8 or 16 bits grey, .* or float32"),
     "signed.tif": (tiff(DEEP.astype(np.int16)), "pixels are|cannot be read"),
+    "signed-byte.tif": (tiff(GREY.view(np.int8)), "pixels have signs"),
     "print.tif": (pillow(Image.fromarray(COLOUR).convert("CMYK"), "TIFF"), "pixels are CMYK"),
     "lossy.tif": (
         pillow(Image.fromarray(COLOUR), "TIFF", compression="jpeg"),

@@ -28,11 +28,12 @@ SUFFIXES = PICTURES + ARRAYS
 
 _MODES = {"L": "uint8", "RGB": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32", "1": "bool", "P": "uint8"}
 _LOSSLESS = {"raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd", "group3", "group4"}
-_ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # TIFF tags
+_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 339  # TIFF tags
 _TIFF = (b"II*\0", b"MM\0*")
 _MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", *_TIFF)
 """One of them is in every file that may say an orientation. Of a PNG without, nothing is decoded to look for it."""
 _BLACK_IS_ZERO, _RGB, _PALETTE = 1, 2, 3
+_SIGNED = 2
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _LARGEST_EXPANSION = 1032  # of deflate
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, SyntaxError, EOFError, zlib.error, zipfile.BadZipFile,
@@ -158,6 +159,10 @@ def _refusal(picture: Any, data: bytes) -> str | None:
     bits = tags[_BITS][0] if _BITS in tags else 1
     if bits != {"1": 1, "F": 32}.get(picture.mode, 8 * np.dtype(_MODES[picture.mode]).itemsize):
         return f"has {bits} bits a pixel; save it with 8 or 16, and colour with 8"
+    if (
+        picture.mode == "L" and _SAMPLE_FORMAT in tags and tags[_SAMPLE_FORMAT][0] == _SIGNED
+    ):  # which Pillow reads as 0 to 255
+        return "its pixels have signs; save it without, or the array as .npy"
     return None
 
 
