@@ -15,8 +15,7 @@ from crh_train.run_folder import MAX_DOCUMENT_BYTES, RunFolder
 class Rederived:
     """The diagnoses of a run, made again from the good lines of its chronicle, each of which is to be visited.
 
-    Nothing is made where there is nothing to compare it with: a run from before there were diagnoses has no file. Nor
-    is it where the run's documents cannot be read, of which other findings tell.
+    Nothing is made where the run's documents cannot be read, of which other findings tell.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -30,7 +29,7 @@ class Rederived:
             policy, epochs = parsed(config), config["engine"]["epochs"]
         except (CrhTrainError, KeyError):
             return
-        if (os.path.lexists(self._path) or policy.act) and per_epoch > 0 and type(epochs) is int:
+        if per_epoch > 0 and type(epochs) is int:
             self._continuity = Continuity(per_epoch, policy)
             self._last_step = epochs * per_epoch
 
@@ -41,16 +40,28 @@ class Rederived:
             if entry is not None:
                 self._lines.append(entry.line())
 
-    def findings(self, status: str) -> list[Finding]:
-        """What is wrong, once every line was visited."""
+    def findings(self, status: str, whole: bool) -> list[Finding]:
+        """What is wrong, once every good line was visited; `whole`: the chronicle has no other lines."""
         if self._continuity is None:
             return []
-        found = self._end() if status == "finished" and self._continuity.policy.act else []
-        return [*found, *self._file(status)] if os.path.lexists(self._path) else found
+        found = self._missing(status)
+        if whole:
+            found += self._end(status, self._continuity)
+            found += self._file(status) if os.path.lexists(self._path) else []
+        return found
 
-    def _end(self) -> list[Finding]:
-        stopped = self._continuity is not None and self._continuity.course.stopped
-        if stopped or self._visited >= self._last_step:
+    def _missing(self, status: str) -> list[Finding]:
+        """A session makes the file, durably, before it logs its first step, and nothing removes it: wherever there is a
+        line it is there too, whenever a process was killed or the power failed."""
+        if os.path.lexists(self._path) or (not self._visited and status != "finished"):
+            return []
+        mended = "restore the file from a copy" if status == "finished" else "resuming makes it again"
+        return damaged(CONTINUITY_NAME, [f"is missing: a run has it before the first line of {LINES_NAME}; {mended}"])
+
+    def _end(self, status: str, continuity: Continuity) -> list[Finding]:
+        if status != "finished" or not continuity.policy.act:
+            return []
+        if continuity.course.stopped or self._visited >= self._last_step:
             return []
         message = (
             f"ends at step {self._visited} of {self._last_step}, where no diagnosis stops the run: lines are missing"

@@ -2,7 +2,8 @@
 process that writes the run adds what the hook finds.
 
 The file is derived from the chronicle. So a session begins by writing anew what the lines before it give, whatever a
-crash left there; what is added is synced only where the session ends in good order.
+crash left there; what is added is synced only where the session ends in good order. That the file MUST be durable
+before the session logs its first step is what lets `verify` miss it (`continuity_findings.py`).
 """
 
 import os

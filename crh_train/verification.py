@@ -124,8 +124,8 @@ def verify_run(folder: RunFolder, keys: Sequence[PublicKey] = ()) -> Verificatio
         removed = [] if any(finding.place == REMOVED_NAME for finding in findings) else folder.removed()
         checked, good = checkpoint_findings(folder, stored, removed, audited, status)
         findings += checked
-        if rederived is not None and audited.problem is None:
-            findings += rederived.findings(status)
+        if rederived is not None:
+            findings += rederived.findings(status, whole=audited.problem is None)
     reports, reports_checked = report_findings(folder, status)
     signatures, signed_by = signature_findings(folder, files.regular, keys)
     return Verification(

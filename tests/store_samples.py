@@ -13,6 +13,9 @@ from crh_train import filesystem
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import ChronicleOffset, ChronicleRecord, genesis
 from crh_train.chronicle_writer import ChronicleWriter
+from crh_train.continuity_log import ContinuityFile
+from crh_train.diagnostics.continuity import Continuity, follow
+from crh_train.diagnostics.policy import ADVICE_ONLY
 from crh_train.digest import digest_bytes, digest_json
 from crh_train.errors import StorageFailed
 from crh_train.run_folder import StoredProgram
@@ -106,9 +109,17 @@ def create_run(root: Path, seed: int = 7, **runtime: Any) -> RunFolder:
     return RunStore(root).create(make_run_document(seed), CONFIG, MANIFEST, session, PROGRAM)
 
 
+def log_diagnoses(folder: RunFolder, records: Sequence[ChronicleRecord]) -> None:
+    """What a session that logs `records`, from the first on, leaves in `continuity.jsonl`."""
+    start = Continuity(folder.program_document()["steps_per_epoch"], ADVICE_ONLY)
+    with ContinuityFile(folder.path, b"".join(entry.line() for entry in follow(start, records)[1])):
+        pass
+
+
 def train(folder: RunFolder, epochs: int) -> None:
-    """What a training session leaves: a chronicle, and a checkpoint an epoch."""
+    """What a training session leaves: diagnoses, a chronicle, and a checkpoint an epoch."""
     offset, previous = genesis(folder.run_hash), None
+    log_diagnoses(folder, [make_record(step) for step in range(1, epochs * STEPS_PER_EPOCH + 1)])
     for epoch in range(epochs):
         step = (epoch + 1) * STEPS_PER_EPOCH
         offset = append_steps(folder.path, offset, step - STEPS_PER_EPOCH + 1, step)

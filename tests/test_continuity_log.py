@@ -12,7 +12,7 @@ from crh_train.chronicle import genesis
 from crh_train.chronicle_writer import ChronicleWriter
 from crh_train.continuity_log import ContinuityFile, ContinuityHook
 from crh_train.diagnostics.continuity import CONTINUITY_NAME, Continuity, follow
-from crh_train.diagnostics.policy import ADVICE_ONLY
+from crh_train.diagnostics.policy import ADVICE_ONLY, parsed
 from crh_train.digest import digest_json
 from crh_train.errors import StorageFailed
 from crh_train.run_store import RunFolder, RunStore
@@ -64,7 +64,7 @@ def test_a_line_that_the_disk_refuses_ends_the_session(tmp_path: Path, monkeypat
 
 
 def run(root: Path, lines: int, acts: bool = False) -> RunFolder:
-    """A run of so many steps, with a checkpoint after the last one."""
+    """A run of so many steps and their diagnoses, with a checkpoint after the last one."""
     section = {"diagnostics": {"act": True, "patience": 1, "factor": 0.5, "minimum_factor": 0.01}} if acts else {}
     config = {**CONFIG, "config": {**CONFIG["config"], **section, "engine": {"epochs": 12}}}
     document = {
@@ -80,6 +80,8 @@ def run(root: Path, lines: int, acts: bool = False) -> RunFolder:
         writer.flush()
         writer.sync()
         end = writer.offset()
+    continuity = Continuity(PER_EPOCH, parsed(config["config"]))
+    (folder.path / CONTINUITY_NAME).write_bytes(b"".join(e.line() for e in follow(continuity, RECORDS[:lines])[1]))
     named = {"config_hash": document["config_hash"], "dataset_state": document["dataset_state"], "seed": 7}
     folder.save_checkpoint(
         make_checkpoint(step=lines, epoch_index=0, chronicle_offset=end, run_hash=folder.run_hash, **named)
@@ -91,13 +93,40 @@ def told(folder: RunFolder) -> list[tuple[str, str]]:
     return [(finding.severity, finding.place) for finding in verify_run(folder).findings]
 
 
-def test_a_file_that_is_what_the_chronicle_gives_is_good_and_so_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_what_the_chronicle_gives_is_good_and_none_is_damage(tmp_path: Path) -> None:
+    """As soon as there is a line: each session makes the file before it logs one."""
     folder = run(tmp_path, 48)
     assert told(folder) == []
+    (folder.path / CONTINUITY_NAME).unlink()
+    assert told(folder) == [("damage", CONTINUITY_NAME)]
     finish(folder)
-    assert told(folder) == []
+    assert told(folder) == [("damage", CONTINUITY_NAME)]
     (folder.path / CONTINUITY_NAME).write_bytes(EXPECTED)
     assert told(folder) == []
+
+
+@pytest.mark.parametrize("lines", [1, 31, 32])
+def test_a_missing_file_is_damage_from_the_first_line_on_whether_there_is_a_diagnosis_or_not(
+    tmp_path: Path, lines: int
+) -> None:
+    folder = run(tmp_path, lines)
+    assert told(folder) == []
+    (folder.path / CONTINUITY_NAME).unlink()
+    assert told(folder) == [("damage", CONTINUITY_NAME)]
+    with (folder.path / "chronicle.jsonl").open("ab") as stream:  # what a kill in the middle of a line leaves
+        stream.write(b'{"epoch":')
+    assert told(folder) == [("damage", CONTINUITY_NAME), ("note", "chronicle.jsonl")]
+
+
+def test_a_run_that_was_killed_before_its_first_step_needs_no_file(tmp_path: Path) -> None:
+    assert told(create_run(tmp_path)) == []
+
+
+def test_the_file_is_durable_before_the_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a kill or a loss of power comes: what `verify` builds on."""
+    calls = record_calls(monkeypatch, ("fsync", "replace", "fsync_folder", "write"))
+    with ContinuityFile(tmp_path, b""):
+        assert calls == ["write", "fsync", "replace", "fsync_folder"]
 
 
 @pytest.mark.parametrize("position", [0, 1, 700, len(EXPECTED) // 2, len(EXPECTED) - 1])
@@ -125,6 +154,7 @@ def test_another_end_is_damage_only_in_a_finished_run(tmp_path: Path, end: int) 
 
 def test_what_is_no_file_is_damage(tmp_path: Path) -> None:
     folder = run(tmp_path, 48)
+    (folder.path / CONTINUITY_NAME).unlink()
     (folder.path / CONTINUITY_NAME).symlink_to("chronicle.jsonl")
     assert told(folder) == [("damage", CONTINUITY_NAME)]
 

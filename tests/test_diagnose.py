@@ -178,7 +178,7 @@ def test_it_tells_spans_the_present_and_what_was_done(stops: RunFolder, lowers: 
     assert (found["acts"], found["present"]["class"]) == (True, found["entries"][-1]["class"])
 
 
-def test_a_run_that_is_too_short_or_older_than_diagnoses_is_told_so(
+def test_a_run_that_is_too_short_is_told_so_with_or_without_the_file(
     finished: RunFolder, env: dict[str, str], tmp_path: Path
 ) -> None:
     assert (finished.path / CONTINUITY_NAME).read_bytes() == b""
@@ -188,4 +188,5 @@ def test_a_run_that_is_too_short_or_older_than_diagnoses_is_told_so(
     assert "now  nothing can be said yet: it takes 32 steps\n" in said.stdout
     found = document(crh("diagnose", run.name, "--json", env=env, cwd=tmp_path))
     assert (found["steps"], found["present"], found["spans"], found["acts"]) == (18, None, [], False)
-    assert document(crh("verify", run.name, "--json", env=env, cwd=tmp_path))["findings"] == []
+    verified = document(crh("verify", run.name, "--json", env=env, cwd=tmp_path))
+    assert [(each["severity"], each["place"]) for each in verified["findings"]] == [("damage", CONTINUITY_NAME)]

@@ -326,7 +326,7 @@ def test_sign_and_verify_on_the_command_line(tmp_path: Path, finished: RunFolder
     wrong = crh("verify", finished.name, "--key", "other.pub", env=env, cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr) == (1, "")
     assert f"damage: {signature_path(BOB.public)}: expected the signature of key {BOB.public.id}" in wrong.stdout
-    (finished.path / "a\n\x1b[31m").touch()
+    (finished.path / "a\n\x1b[31m").write_bytes(b"new")
     extra = crh("verify", finished.name, "--key", "key.pub", env=env, cwd=tmp_path)
     assert extra.returncode == 1
     assert "damage: a\\n\\x1b[31m: is there and was not signed\n" in extra.stdout
