@@ -1,10 +1,11 @@
 """What in a store of runs is not needed any more: what interrupted writes left, and checkpoints that may go.
 
 The proof of a run (its documents, program, chronicle, reports, best and last checkpoint) always stays. A run that is
-being written to, that is damaged, or that somebody signed, is left as it is.
+being written to, that is damaged, or that somebody signed, is left as it is: of a damaged run any checkpoint may be the
+last good one, so a run is verified, whole, before it loses anything.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from crh_train.errors import CorruptRun, InputError, RunBusy
 from crh_train.run_folder import SIGNATURES_NAME, RunFolder, StoredCheckpoint, listed
 from crh_train.run_store import RunStore
 from crh_train.shape import misfit
+from crh_train.verification import Verification, verify_held, verify_run
 
 DAY = 86_400.0  # seconds
 
@@ -54,7 +56,7 @@ def find(store: RunStore, keep: int | None, now: float) -> Found:
             elif _signed(folder):
                 passed.append(Passed(folder.name, "is signed"))
             else:
-                garbage += [*_unfinished_writes(folder), *_checkpoints(folder, keep, now)]
+                garbage += _dispensable(folder, keep, now, verify_run)
         except InputError as error:
             passed.append(Passed(folder.name, f"is damaged: {error}"))
     return Found(garbage, passed)
@@ -84,12 +86,26 @@ def _signed(folder: RunFolder) -> bool:
 
 
 def _removed(folder: RunFolder, keep: int | None, now: float) -> list[Garbage]:
-    checkpoints, unfinished = _checkpoints(folder, keep, now), list(_unfinished_writes(folder))
-    for each in unfinished:
-        filesystem.remove(each.path)
+    found = _dispensable(folder, keep, now, verify_held)
     names = {stored.path: stored.name for stored in folder.checkpoints()}
-    folder.remove_checkpoints([names[each.path] for each in checkpoints])
-    return [*unfinished, *checkpoints]
+    for each in found:
+        if each.path not in names:
+            filesystem.remove(each.path)
+    folder.remove_checkpoints([names[each.path] for each in found if each.path in names])
+    return found
+
+
+def _dispensable(
+    folder: RunFolder, keep: int | None, now: float, verify: Callable[[RunFolder], Verification]
+) -> list[Garbage]:
+    """What of a run can be removed. Raises `CorruptRun` where that is something, and the run is damaged."""
+    found = [*_unfinished_writes(folder), *_checkpoints(folder, keep, now)]
+    damage = [each for each in verify(folder).findings if each.severity == "damage"] if found else []
+    if damage:
+        raise CorruptRun(
+            f"{damage[0].place}: {damage[0].message}; `crh-train verify {folder.argument}` lists all that is wrong"
+        )
+    return found
 
 
 def _abandoned_folders(store: RunStore) -> Iterator[Garbage]:

@@ -24,7 +24,7 @@ from crh_train.errors import CorruptChronicle, CorruptRun, InputError
 from crh_train.filesystem import TEMPORARY_PREFIX
 from crh_train.findings import Finding, damaged
 from crh_train.progress_findings import checkpoint_findings, chronicle_findings
-from crh_train.run_files import files_in
+from crh_train.run_files import RunFiles, files_in
 from crh_train.run_folder import DAMAGED_SUFFIX, REMOVED_NAME, SIGNATURES_NAME, RunFolder, StoredCheckpoint, listed
 from crh_train.signatures import signature_findings
 from crh_train.signing_key import PublicKey
@@ -104,7 +104,20 @@ def verify_run(folder: RunFolder, keys: Sequence[PublicKey] = ()) -> Verificatio
     """Check all files of a run, each against its hash and all against one another, and that `keys` have signed it."""
     files = files_in(folder.path)
     # A lock that is no file cannot be held; that it is none is told below.
-    status = ("finished" if folder.finished else "unfinished") if ".lock" in files.irregular else folder.status
+    status = _status_at_rest(folder) if ".lock" in files.irregular else folder.status
+    return _verified(folder, files, status, keys)
+
+
+def verify_held(folder: RunFolder) -> Verification:
+    """As `verify_run`, of a run whose lock the caller holds: it is locked, and nobody writes to it."""
+    return _verified(folder, files_in(folder.path), _status_at_rest(folder), ())
+
+
+def _status_at_rest(folder: RunFolder) -> str:
+    return "finished" if folder.finished else "unfinished"
+
+
+def _verified(folder: RunFolder, files: RunFiles, status: str, keys: Sequence[PublicKey]) -> Verification:
     findings = document_findings(folder)
     program, program_files_checked = program_findings(folder)
     findings += program

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import crh, document
-from store_samples import create_run, fail_on, finish, snapshot, train
+from store_samples import create_run, fail_on, finish, flip, snapshot, train
 
 from crh_train import filesystem, garbage
 from crh_train.errors import StorageFailed
@@ -117,6 +117,61 @@ def test_what_is_damaged_or_signed_stays_as_it_is(
         assert found.garbage == []
         assert [left.reason.split(":")[0] for left in found.passed] == [reason]
     assert snapshot(store.root) == before
+
+
+def only_the_first_good(folder: RunFolder) -> None:
+    for stored in folder.checkpoints()[1:]:
+        flip(stored.path, stored.path.stat().st_size - 1)
+
+
+def emptied(folder: RunFolder) -> None:
+    for path in (folder.path / "program").iterdir():
+        path.unlink()
+    (folder.path / "program").rmdir()
+
+
+@pytest.mark.parametrize("left", [None, "checkpoints/.tmp-1-1"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        only_the_first_good,
+        emptied,
+        *(
+            pytest.param(lambda folder, name=name: (folder.path / name).unlink(), id=name)
+            for name in (
+                *("run.json", "manifest.json", "config.json", "program.json", "environment.json", "continuity.jsonl"),
+                *("reports/metrics.json", "program/step.exported"),
+            )
+        ),
+    ],
+)
+def test_nothing_goes_of_a_run_that_verify_calls_damaged(
+    store: RunStore, harm: Callable[[RunFolder], None], left: str | None
+) -> None:
+    """It may be the last good checkpoint, or what the damaged file is made whole from."""
+    folder, whole = made(store, seed=1), made(store, seed=2)
+    if left is not None:
+        (folder.path / left).write_bytes(b"half")
+    harm(folder)
+    assert not verify_run(folder).ok
+    before, found = snapshot(folder.path), garbage.find(store, 2, NOW)
+    assert garbage.remove(store, 2, NOW) == found
+    assert [(passed.run, passed.reason.split(":")[0]) for passed in found.passed] == [(folder.name, "is damaged")]
+    assert snapshot(folder.path) == before
+    assert steps_of(whole) == [8, 10]
+
+
+def test_of_a_thinned_run_that_is_damaged_afterwards_the_rest_stays(store: RunStore) -> None:
+    """What removed.json says is no damage; one more checkpoint that is gone is."""
+    folder = made(store)
+    garbage.remove(store, 4, NOW)
+    garbage.remove(store, 3, NOW)
+    assert steps_of(folder) == [6, 8, 10]
+    folder.checkpoints()[1].path.unlink()
+    (folder.path / "reports" / ".tmp-1-1").write_bytes(b"half")
+    before = snapshot(folder.path)
+    assert garbage.remove(store, 2, NOW).garbage == []
+    assert snapshot(folder.path) == before
 
 
 def test_what_is_being_written_to_stays_as_it_is(store: RunStore) -> None:
