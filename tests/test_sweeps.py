@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,27 @@ def test_what_diverged_is_shown_again_and_not_done_again(env: dict[str, str], tm
     run = only_run(tmp_path / "runs")
     assert len(run.sessions()) == 1
     assert [record["record"] for record in records(tmp_path)] == ["begun", "failed"]
+    *_, explained, following = crh(*words[:-1], env=env, cwd=tmp_path).stdout.splitlines()
+    assert explained.startswith("1 diverged and would again: change what they were given; --retry-diverged tries")
+    assert following == "next: crh-train list"  # the same words would do nothing
+
+
+def test_what_is_to_be_typed_next_after_a_failure_is_a_command(env: dict[str, str], tmp_path: Path) -> None:
+    """Of one that diverges and one that no configuration allows; given as it stands it ends in the same words."""
+    words = ("run", "-m", *TINY, "optimizer=sgd", "engine.learning_rate=1e30", "engine.micro_batches=1,3")
+    for given, kept in (((), ", but for the 1 that diverged"), (("--retry-diverged",), "")):
+        ends = []
+        command = [*words, "--runs", "of mine", *given]
+        for _ in range(2):
+            said = crh(*command, env=env, cwd=tmp_path)
+            assert (said.returncode, said.stdout.count("failed (1)"), said.stdout.count("failed (2)")) == (1, 1, 1)
+            ends.append(said.stdout.splitlines()[-2:])
+            program, *command = shlex.split(ends[-1][1].removeprefix("next: "))
+            assert program == "crh-train"
+        assert ends[0] == ends[1]
+        assert ends[0][0] == f"the same words do again what failed{kept}"
+        assert ("--retry-diverged" in command) == bool(given)
+        assert len(only_run(tmp_path / "of mine").sessions()) == (3 if given else 1)
 
 
 def test_a_run_that_the_ledger_does_not_know_is_not_done_again(
@@ -310,3 +332,30 @@ def test_the_script_sums_a_sweep_up_and_goes_on_after_a_failure(
     assert sum(line.startswith("failed: conf=mri_step engine.seed=") for line in lines) == 2
     assert lines[-1] == f"mri_step psnr over 2 seeds: {spread['mean']:.4f} ± {spread['sd']:.4f}"
     assert said.stderr.count("done already") == 2
+
+
+def test_the_script_tells_an_unknown_metric_before_anything_is_trained(env: dict[str, str], tmp_path: Path) -> None:
+    message = refused(script("mri_step", "pnsr", "0", "--", *TINY[1:], env=env, cwd=tmp_path), 2)
+    assert message.startswith("there is no metric 'pnsr': give one of loss, mse, psnr, nmse, ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_script_names_the_metrics_where_the_runs_lack_the_one_asked_for(
+    swept: Made, env: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(swept.folder / "runs", tmp_path / "runs")
+    said = script("mri_step", "dice", "0", "1", "--", *TINY[1:], env=env, cwd=tmp_path)
+    assert said.returncode == 2
+    *done, told = said.stderr.splitlines()
+    assert [line.rpartition(": ")[2] for line in done] == ["done already"] * 2
+    assert told.startswith("error: runs of mri_step have no dice: give one of baseline_nmse, ")
+    assert told.endswith(", psnr, ssim")
+
+
+def test_the_script_ends_as_the_sweep_that_was_not_begun(env: dict[str, str], tmp_path: Path) -> None:
+    for words in (["--jbs", "2"], ["engine.epoch=3"]):
+        said = script("mri_step", "psnr", "0", "--", *TINY[1:], *words, env=env, cwd=tmp_path)
+        expected = crh("run", "-m", *TINY, "engine.seed=0", *words, env=env, cwd=tmp_path)
+        assert said.returncode == expected.returncode == 2
+        assert "Traceback" not in said.stderr
+        assert ("No such option" in said.stderr) or ("did you mean 'engine.epochs'?" in said.stdout)

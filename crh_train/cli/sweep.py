@@ -19,7 +19,7 @@ from crh_train.cli.parallel_runs import Event, in_parallel, threads_each
 from crh_train.combinations import Combination, StoredRuns
 from crh_train.compose import expand_sweep, search_path
 from crh_train.config import RunConfig
-from crh_train.errors import ConfigError, Interrupted, UsageError
+from crh_train.errors import ConfigError, Diverged, Interrupted, UsageError
 from crh_train.ledger import Ledger, Place
 from crh_train.promises import depends_on_machine
 from crh_train.run_folder import DEFAULT_ROOT, RunFolder
@@ -44,6 +44,7 @@ class Asked(NamedTuple):
         options = ["--runs", str(self.runs)] if self.runs != DEFAULT_ROOT else []
         options += ["--jobs", str(self.jobs)] if self.jobs > 1 else []
         options += ["--launcher", self.launcher] if self.launcher is not None else []
+        options += ["--retry-diverged"] if self.retry_diverged else []
         return shlex.join(["crh-train", "run", "-m", *self.arguments, *options])
 
 
@@ -73,8 +74,7 @@ def run_sweep(asked: Asked, json_output: bool) -> None:
         emit({"runs": results, "summary": groups, "sweep": place.sweep, "ledger": str(place.ledger)})
     else:
         _print(results, groups)
-        at = "" if asked.runs == DEFAULT_ROOT else f" --runs {asked.runs}"
-        following(f"{asked.again}, which does again what failed" if failed else f"crh-train list{at}")
+        _print_next(asked, failed)
     if failed:
         raise typer.Exit(failed[0]["exit_code"])
 
@@ -238,6 +238,23 @@ def _print(results: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) 
         for name, spread in group["metrics"].items():
             deviation = "" if spread["sd"] is None else f" ± {spread['sd']:.4g}"
             typer.echo(f"  {name} {spread['mean']:.6g}{deviation}")
+
+
+def _print_next(asked: Asked, failed: Sequence[Mapping[str, Any]]) -> None:
+    """The same words are worth giving again only where something failed that could end otherwise."""
+    diverged = [each for each in failed if each["error"] == Diverged.__name__]
+    if len(diverged) < len(failed):
+        kept = f", but for the {len(diverged)} that diverged" if diverged and not asked.retry_diverged else ""
+        typer.echo(f"the same words do again what failed{kept}")
+        following(asked.again)
+        return
+    if diverged:
+        typer.echo(
+            f"{len(diverged)} diverged and would again: change what they were given; --retry-diverged tries them all "
+            "the same"
+        )
+    at = "" if asked.runs == DEFAULT_ROOT else f" --runs {asked.runs}"
+    following(f"crh-train list{at}")
 
 
 def _row(result: dict[str, Any]) -> list[str]:
