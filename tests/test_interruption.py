@@ -1,7 +1,9 @@
 """A signal ends a command with one line and exit code 130, wherever in it the signal comes; in fresh processes."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,16 @@ PLACES = {
 }
 
 
-def said(body: list[str], env: dict[str, str], cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def waiting(body: list[str], cwd: Path) -> list[str]:
+    """What starts, in `cwd`, a command that does `body`."""
     code = COMMAND.format(body="\n".join(f"    {line}" for line in body), seconds=HANGS_SECONDS)
     (cwd / "waits.py").write_text(code)
+    return [sys.executable, "-m", "waits"]  # as `-m crh_train` is: CPython ends a script and `-c` otherwise
+
+
+def said(body: list[str], env: dict[str, str], cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "waits", *words],  # as `-m crh_train` is: CPython ends a script and `-c` otherwise
+        [*waiting(body, cwd), *words],
         env=env,
         cwd=cwd,
         capture_output=True,
@@ -69,6 +76,47 @@ def test_an_error_without_a_signal_is_its_own(env: dict[str, str], tmp_path: Pat
     done = said(["raise ImportError('no module')"], env, tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ImportError: no module"
+
+
+SECOND = {
+    "while the first is on its way": ["try: send()", "finally: send()"],
+    "while the first is told": [
+        "told = typer.echo",
+        "typer.echo = lambda *words, **options: (send(), told(*words, **options))",
+        "send()",
+    ],
+    "when all is said": ["import atexit", "atexit.register(send)", "send()"],  # JAX has functions there
+    "when a stop was asked for": [
+        "import atexit",
+        "from crh_train.errors import Interrupted",
+        "from crh_train.stop_signals import asked_to_stop",
+        "atexit.register(send)",
+        "with asked_to_stop():",
+        "    send()",
+        "    raise Interrupted('stopped by a signal; what was saved before is kept')",
+    ],
+}
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("place", SECOND)
+def test_a_second_signal_changes_nothing(place: str, number: str, env: dict[str, str], tmp_path: Path) -> None:
+    done = said([f"signal.SIGTERM = signal.{number}", *SECOND[place]], env, tmp_path)
+    assert refused(done, 130).startswith("stopped by a signal; what was saved before")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_many_signals_are_one(number: signal.Signals, env: dict[str, str], tmp_path: Path) -> None:
+    """From the first one to the end of the process, which JAX has a part in; whatever of it they meet."""
+    body = ["import jax", "open('ready', 'w').close()", "while True: jax.numpy.ones(3).sum()"]
+    words = waiting(body, tmp_path)
+    with subprocess.Popen(words, env=env, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as process:
+        while process.poll() is None:
+            if (tmp_path / "ready").exists():
+                process.send_signal(number)
+            time.sleep(0.0005)
+        done = subprocess.CompletedProcess(words, process.returncode, *process.communicate())
+    assert refused(done, 130).startswith("stopped by a signal; what was saved before")
 
 
 IMPORT = [

@@ -42,14 +42,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> None:
-        with interrupting() as interrupted:
+        with interrupting() as signals:
             try:
                 try:
-                    function(*args, **options)
+                    signals.within(functools.partial(function, *args, **options))
                 except (CrhTrainError, typer.Exit):
                     raise
                 except BaseException as stop:
-                    if not interrupted():  # an extension module's import, for one, turns a signal into its own error
+                    if not signals.came:  # an extension module's import, for one, turns a signal into its own error
                         raise
                     # Else CPython ends by SIGINT where the signal came in an exec'd string, as every dataclass has one;
                     # each such string begins by forgetting that of the one before.
@@ -59,6 +59,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                         "`crh-train resume HASH` goes on with one"
                     ) from stop
             except CrhTrainError as error:
+                if isinstance(error, Interrupted):
+                    signals.ignore()
                 if options["json_output"]:
                     name = type(error).__name__
                     emit({"error": name, "message": str(error), "exit_code": error.exit_code})
