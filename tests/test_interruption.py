@@ -66,9 +66,14 @@ def test_a_signal_ends_a_command_wherever_it_comes(place: str, env: dict[str, st
     assert refused(said(PLACES[place], env, tmp_path), 130).startswith("stopped by a signal; what was saved before")
 
 
-def test_a_signal_in_a_string_of_code_is_no_other(env: dict[str, str], tmp_path: Path) -> None:
-    """CPython itself would then end by SIGINT, after all is said."""
-    done = said(["exec('send()', {'send': send})"], env, tmp_path, "--json-output")
+@pytest.mark.parametrize("told_within", [False, True])
+def test_a_signal_in_a_string_of_code_is_no_other(told_within: bool, env: dict[str, str], tmp_path: Path) -> None:
+    """CPython itself would then end by SIGINT, after all is said, whoever of us heard the signal."""
+    body = ["exec('send()', {'send': send})"]
+    if told_within:  # as a session does, which names the run
+        error = ["from crh_train.errors import Interrupted"]
+        body = [*error, f"try: {body[0]}", "except KeyboardInterrupt as stop: raise Interrupted('stopped') from stop"]
+    done = said(body, env, tmp_path, "--json-output")
     assert (done.returncode, document(done)["error"]) == (130, "Interrupted")
 
 

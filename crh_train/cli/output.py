@@ -51,9 +51,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 except BaseException as stop:
                     if not signals.came:  # an extension module's import, for one, turns a signal into its own error
                         raise
-                    # Else CPython ends by SIGINT where the signal came in an exec'd string, as every dataclass has one;
-                    # each such string begins by forgetting that of the one before.
-                    exec("")
                     raise Interrupted(
                         "stopped by a signal; what was saved before is kept: `crh-train list` shows the runs and "
                         "`crh-train resume HASH` goes on with one"
@@ -61,6 +58,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             except CrhTrainError as error:
                 if isinstance(error, Interrupted):
                     signals.ignore()
+                    # Else CPython ends by SIGINT where the signal came in an exec'd string, as every dataclass has one;
+                    # each such string begins by forgetting that of the one before.
+                    exec("")
                 if options["json_output"]:
                     name = type(error).__name__
                     emit({"error": name, "message": str(error), "exit_code": error.exit_code})
