@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from crh_train.cli.child_path import own_modules_only
 from crh_train.cli.compare import compare
 from crh_train.cli.data import data
 from crh_train.cli.diagnose import diagnose
@@ -55,6 +56,7 @@ app.command("doctor", epilog=EXIT_CODES)(doctor)
 
 
 def main() -> None:
+    own_modules_only()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale has no `·`, a table must not end in a traceback
             stream.reconfigure(errors="backslashreplace")
