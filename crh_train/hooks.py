@@ -99,12 +99,12 @@ def progress_display(show: bool) -> Progress:
 
     Use it as a context manager around the loop, so that the terminal is put right whatever happens.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}  saved {task.fields[saved]}"),
+        TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}  saved {task.fields[saved]}", markup=False),
         TimeRemainingColumn(),
         console=console,
         refresh_per_second=4,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, run_names, table
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, run_names, say, table
 from crh_train.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def compare(
     results, left_out = _given(store, hashes) if hashes else _all(store)
     found = comparison.compare(results, metric or [], sort)
     for name, why in left_out:
-        typer.echo(f"left out: {name}: {why}", err=True)
+        say(f"left out: {name}: {why}", err=True)
     if as_csv:
         _print_csv(found)
     elif json_output:
@@ -66,7 +66,7 @@ def compare(
             }
         )
     elif not found.groups:
-        typer.echo(f"no finished runs in {runs}")
+        say(f"no finished runs in {runs}")
         following("crh-train run conf=mri_cosine")
     else:
         _print(found)
@@ -111,8 +111,6 @@ def _document(group: "Group") -> dict[str, Any]:
 
 
 def _print(found: "Comparison") -> None:
-    from rich.markup import escape
-
     rows = [
         [
             *(_short(_text(group.parameters[key])) if key in group.parameters else "–" for key in found.parameters),
@@ -122,7 +120,7 @@ def _print(found: "Comparison") -> None:
         for group in found.groups
     ]
     columns = [*found.parameters, "seeds", *found.metrics]
-    table(columns, [[escape(cell) for cell in row] for row in rows], right=["seeds"])
+    table(columns, rows, right=["seeds"])
 
 
 def _print_csv(found: "Comparison") -> None:
@@ -144,9 +142,7 @@ def _text(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    if len(text) == 64:  # a hash
-        return text[:12]
-    return text if text.isprintable() else repr(text)[1:-1]  # a name from anywhere must not steer a terminal
+    return text[:12] if len(text) == 64 else text  # a hash
 
 
 def _spread(found: "Spread | None") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crh_train.cli.output import EXIT_CODES, JsonOption, command, emit, fields, following, table
+from crh_train.cli.output import EXIT_CODES, JsonOption, command, emit, fields, following, say, table
 
 if TYPE_CHECKING:
     from crh_train.data.check import Examination
@@ -74,7 +74,7 @@ def _print(name: str, found: "Examination") -> None:
     if found.cases:
         columns = ["case", "patient", "split", "files", "shape", "spacing mm", "axes", "intensities", "labels"]
         table(columns, [_row(case) for case in found.cases], right=["files"])
-        typer.echo("")
+        say("")
     rows = [
         ("source", name),
         ("cases", f"{len(found.cases)} of {_counted(len({case['patient'] for case in found.cases}), 'patient')}"),
@@ -87,7 +87,7 @@ def _print(name: str, found: "Examination") -> None:
     rows.append(("verdict", _counted(len(found.problems), "problem") if found.problems else "every file can be used"))
     fields(rows)
     for problem in found.problems:
-        typer.echo(f"problem: {problem}")
+        say(f"problem: {problem}")
 
 
 def _pictures(found: "Examination") -> str:

@@ -19,6 +19,7 @@ from crh_train.cli.output import (
 )
 from crh_train.errors import Interrupted
 from crh_train.promises import depends_on_machine
+from crh_train.visible import visible
 
 if TYPE_CHECKING:
     from crh_train.divergence import ArrayDifference
@@ -100,8 +101,6 @@ def _next(folders: "tuple[RunFolder, RunFolder]", found: "RunDifference", first:
 
 
 def _print(folders: "tuple[RunFolder, RunFolder]", found: "RunDifference", first: "FirstOperation | None") -> None:
-    from rich.markup import escape
-
     rows: list[tuple[str, ...]] = [("run", "", *(folder.name for folder in folders), "")]
     for part in ("configuration", "data", "environment", "program"):
         entries = [(each.key, each.text("a"), each.text("b"), "") for each in getattr(found, part)]
@@ -112,7 +111,7 @@ def _print(folders: "tuple[RunFolder, RunFolder]", found: "RunDifference", first
     )
     if found.state is not None:
         rows += _section("state", [_array(f"step {found.state.step}: ", each) for each in found.state.arrays])
-    table(["", "", "A", "B", ""], [[escape(_short(cell)) for cell in row] for row in rows])
+    table(["", "", "A", "B", ""], [[_short(cell) for cell in row] for row in rows])
     fields(_verdict(folders, found, first))
 
 
@@ -197,5 +196,5 @@ def _ulp(distance: int | None) -> str:
 def _short(text: str) -> str:
     if len(text) == 64 and set(text) <= set("0123456789abcdef"):
         return text[:SHOWN_DIGITS]
-    text = text if text.isprintable() else repr(text)[1:-1]  # a name from anywhere must not steer a terminal
+    text = visible(text)  # before it is cut, so that no more is shown than it says
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from crh_train.cli.output import emit
+from crh_train.cli.output import emit, say
 
 if TYPE_CHECKING:
     from crh_train.config import RunConfig
@@ -24,4 +22,4 @@ def follow(config: "RunConfig", folder: "RunFolder | None", json_output: bool, s
         emit({"process": runtime.process, "processes": runtime.processes, "steps": steps})
         return
     done = "there was nothing to do" if span is None else f"steps {span.first + 1} to {span.last} are done"
-    typer.echo(f"process {runtime.process} of {runtime.processes}: {done}; process 0 has the result")
+    say(f"process {runtime.process} of {runtime.processes}: {done}; process 0 has the result")

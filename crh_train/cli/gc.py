@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say
 
 
 @command
@@ -39,10 +39,10 @@ def gc(
     for each in found.garbage:
         groups.setdefault((each.path.parent, each.reason), []).append(each.bytes)
     for (folder, reason), sizes in groups.items():
-        typer.echo(f"{folder}  {len(sizes)} of {_size(sum(sizes))}: {reason}")
+        say(f"{folder}  {len(sizes)} of {_size(sum(sizes))}: {reason}")
     for left in found.passed:
-        typer.echo(f"left: run {left.run} {left.reason}")
-    typer.echo(f"{'would remove' if dry_run else 'removed'} {len(found.garbage)} files and folders, {_size(total)}")
+        say(f"left: run {left.run} {left.reason}")
+    say(f"{'would remove' if dry_run else 'removed'} {len(found.garbage)} files and folders, {_size(total)}")
     at = "" if runs == DEFAULT_ROOT else f" --runs {runs}"
     wish = "" if keep is None else f" --keep {keep}"
     following(f"crh-train gc{wish}{at}" if dry_run and found.garbage else f"crh-train list{at}")

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, table
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say, table
 from crh_train.cli.show import SHOWN
 
 
@@ -27,7 +25,7 @@ def list_runs(runs: RunsOption = Path("runs"), json_output: JsonOption = False) 
         emit({"runs": documents})
         return
     if not documents:
-        typer.echo(f"no runs in {runs}")
+        say(f"no runs in {runs}")
         following("crh-train run conf=mri_cosine")
         return
     table(

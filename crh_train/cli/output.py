@@ -11,6 +11,7 @@ import typer
 
 from crh_train.errors import CrhTrainError, Interrupted
 from crh_train.stop_signals import interrupting
+from crh_train.visible import visible
 
 
 def run_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -30,7 +31,8 @@ RuntimeArguments = Annotated[
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 the check failed or the bits differ · 2 usage or configuration · "
-    "3 unreadable or corrupt input · 130 interrupted."
+    "3 unreadable or corrupt input, or a disk or output that refuses a write · 130 interrupted · "
+    "141 nobody reads the output."
 )
 
 
@@ -65,7 +67,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                     name = type(error).__name__
                     emit({"error": name, "message": str(error), "exit_code": error.exit_code})
                 else:
-                    typer.echo(f"error: {error}", err=True)
+                    say(f"error: {error}", err=True)
                 raise typer.Exit(error.exit_code) from error
 
     return wrapped
@@ -77,27 +79,36 @@ def emit(document: Mapping[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
+def say(line: str, err: bool = False) -> None:
+    """One line on standard output, or error; names from anywhere do not steer the terminal."""
+    typer.echo(visible(line), err=err)
+
+
 def fields(rows: Sequence[tuple[str, str]]) -> None:
     """Names and values, one pair a line, values aligned."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     """A table as wide as its content; the columns named in `right` are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    def plain(cell: str) -> Text:  # rich reads a `str` as markup, of which a list in brackets is a tag
+        return Text(visible(cell))
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        grid.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+        grid.add_column(plain(name), justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(plain, row))
     # Wide enough for any row: a cut cell would hide what a script or a person came for.
     Console(width=1000).print(grid)
 
 
 def following(hint: str) -> None:
     """The last line of a command: what to do next."""
-    typer.echo(f"next: {hint}")
+    say(f"next: {hint}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, fields, following, run_names, table
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, fields, following, run_names, say, table
 
 
 @command
@@ -70,6 +70,6 @@ def predict(
     else:
         rows = [[each.input, each.output, "×".join(map(str, each.shape)), each.sha256] for each in written]
         table(["input", "output", "shape", "sha256"], rows)
-    typer.echo("")
+    say("")
     fields([("checkpoint", loaded.checkpoint), ("output", str(output))])
     following(f"crh-train verify {named.checkpoint.path}")

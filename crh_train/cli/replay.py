@@ -1,6 +1,5 @@
 """`crh-train replay`: run a run again and compare every bit."""
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -21,6 +20,7 @@ from crh_train.cli.output import (
     emit,
     fields,
     following,
+    say,
 )
 from crh_train.errors import Interrupted, UsageError
 
@@ -113,7 +113,7 @@ def replay(
         emit({**document(report), "scratch": None if kept is None else str(kept), "record": recorded})
     else:
         if unrecorded is not None:
-            typer.echo(f"note: the verdict is not kept: {unrecorded}", err=True)
+            say(f"note: the verdict is not kept: {unrecorded}", err=True)
         _print(folder.name, report, kept, _shares(config, len(segments), jobs) if jobs > 1 else None)
         following(f"crh-train verify {folder.argument}" if kept is None else f"crh-train doctor; look into {kept}")
     if kept is not None:
@@ -159,8 +159,7 @@ def _in_processes(
         nonlocal done
         done += identical
         if config.runtime.progress:
-            with contextlib.suppress(OSError):  # nobody reads: no reason to stop
-                typer.echo(f"{segment}: {'identical' if identical else 'DIFFERENT'}", err=True)
+            say(f"{segment}: {'identical' if identical else 'DIFFERENT'}", err=True)
 
     try:
         documents = replay_each(segments, [*words, "runtime.progress=false"], scratch, told)

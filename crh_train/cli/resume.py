@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
-import typer
-
 from crh_train.cli.follow import follow
 from crh_train.cli.lifeline import LifelineOption, end_with_parent
-from crh_train.cli.output import HashArgument, JsonOption, RunsOption, RuntimeArguments, command, emit, following
+from crh_train.cli.output import HashArgument, JsonOption, RunsOption, RuntimeArguments, command, emit, following, say
 
 
 @command
@@ -47,8 +45,8 @@ def resume(
         emit({**run_document(folder), "already_finished": outcome.already_finished, "notes": list(outcome.notes)})
         return
     for note in outcome.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     if outcome.already_finished:
-        typer.echo(f"run {folder.name} is finished already; this is its result")
+        say(f"run {folder.name} is finished already; this is its result")
     print_run(folder)
     following(f"crh-train replay {folder.argument}")

@@ -9,7 +9,7 @@ import typer
 
 from crh_train.cli.follow import follow
 from crh_train.cli.lifeline import LifelineOption, end_with_parent
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say
 
 
 def complete(context: typer.Context, incomplete: str) -> list[str]:
@@ -115,6 +115,6 @@ def run(
         emit({**run_document(outcome.folder), "already_finished": outcome.already_finished})
         return
     if outcome.already_finished:
-        typer.echo(f"run {outcome.folder.name} is finished already; this is its result")
+        say(f"run {outcome.folder.name} is finished already; this is its result")
     print_run(outcome.folder)
     following(f"crh-train replay {outcome.folder.argument}")

@@ -14,7 +14,7 @@ import typer
 from crh_train import combinations, environment, launcher, ledger, run_lock
 from crh_train.cli import launcher_runs
 from crh_train.cli.child_run import Work
-from crh_train.cli.output import emit, following, table
+from crh_train.cli.output import emit, following, say, table
 from crh_train.cli.parallel_runs import Event, in_parallel, threads_each
 from crh_train.combinations import Combination, StoredRuns
 from crh_train.compose import expand_sweep, search_path
@@ -60,10 +60,10 @@ def run_sweep(asked: Asked, json_output: bool) -> None:
     expanded = expand_sweep(words)
     found = combinations.combined(expanded, search_path(Path.cwd()))
     if len(found) < len(expanded):
-        _say(f"note: {len(expanded) - len(found)} of {len(expanded)} combinations are the same runs as others")
+        _tell(f"note: {len(expanded) - len(found)} of {len(expanded)} combinations are the same runs as others")
     with ledger.owned(asked.runs, combinations.sweep_hash(found)) as place:
         launcher_runs.stop_all(place)
-        run_lock.wait_for_all(place.workers, lambda: _say("waiting until what an earlier start of it left has saved"))
+        run_lock.wait_for_all(place.workers, lambda: _tell("waiting until what an earlier start of it left has saved"))
         launcher_runs.forget_all(place)
         with ledger.opened(place, {each.hash: each.words for each in found}) as book:
             results = _Sweep(asked, options, found, place, book).run()
@@ -147,7 +147,7 @@ class _Sweep:
         if state == "finished" and run is not None:
             run.confirm_finished()
             self._finished(number, {**run_document(run), "already_finished": True})
-            _say(f"{self._label(number)} {' '.join(each.words)}: done already")
+            _tell(f"{self._label(number)} {' '.join(each.words)}: done already")
             return None
         if state == "diverged" and record is not None:
             again = f"{record['message']}; it would again: --retry-diverged tries it all the same"
@@ -170,7 +170,7 @@ class _Sweep:
         configs = [each.config for each in self._found if isinstance(each.config, RunConfig)]
         free = [each for each in configs if depends_on_machine(each.determinism.name) and not each.runtime.threads]
         if self._asked.jobs > 1 and free:
-            _say(
+            _tell(
                 f"note: {len(free)} combinations are not portable: threads decide their bits, so each run has all of "
                 "them; give runtime.threads=N to share them out"
             )
@@ -178,7 +178,7 @@ class _Sweep:
     def _begun(self, number: int) -> None:
         run = self._recorded("begun", number)
         words = " ".join(self._found[number - 1].words)
-        _say(f"{self._label(number)} {words}{'' if run is None else f' (resumes {run.name})'}")
+        _tell(f"{self._label(number)} {words}{'' if run is None else f' (resumes {run.name})'}")
 
     def _ended(self, number: int, document: dict[str, Any], stopping: bool) -> None:
         interrupted = "error" in document and document["exit_code"] == Interrupted.exit_code
@@ -187,7 +187,7 @@ class _Sweep:
         elif interrupted and stopping:
             self._recorded("interrupted", number)
             self._interrupted.add(number)
-            _say(f"{self._label(number)} {document['message']}")
+            _tell(f"{self._label(number)} {document['message']}")
         elif interrupted:  # by a signal of its own
             self._recorded("interrupted", number)
             self._failure(number, document)
@@ -215,7 +215,7 @@ class _Sweep:
     def _failure(self, number: int, document: Mapping[str, Any]) -> None:
         words = self._found[number - 1].words
         self._results[number] = {**_failure(document), "overrides": list(words)}
-        _say(f"error: {self._label(number)} {' '.join(words)}: {document['message']}")
+        _tell(f"error: {self._label(number)} {' '.join(words)}: {document['message']}")
 
     def _label(self, number: int) -> str:
         return f"[{number}/{len(self._found)}]"
@@ -225,19 +225,18 @@ def _failure(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: document[key] for key in ("error", "message", "exit_code")}
 
 
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads: no reason to stop
-        typer.echo(line, err=True)
+def _tell(line: str) -> None:
+    say(line, err=True)
 
 
 def _print(results: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:
     table(["run", "configuration", "status"], [_row(each) for each in results])
     for group in groups:
         seeds = ", ".join(str(seed) for seed in group["seeds"])
-        typer.echo(f"{' '.join([group['conf'], *group['overrides']])} over seeds {seeds}, mean ± sd:")
+        say(f"{' '.join([group['conf'], *group['overrides']])} over seeds {seeds}, mean ± sd:")
         for name, spread in group["metrics"].items():
             deviation = "" if spread["sd"] is None else f" ± {spread['sd']:.4g}"
-            typer.echo(f"  {name} {spread['mean']:.6g}{deviation}")
+            say(f"  {name} {spread['mean']:.6g}{deviation}")
 
 
 def _print_next(asked: Asked, failed: Sequence[Mapping[str, Any]]) -> None:

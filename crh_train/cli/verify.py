@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, fields, following
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, fields, following, say
 
 if TYPE_CHECKING:
     from crh_train.run_folder import RunFolder
@@ -67,9 +67,9 @@ def found_run(named: str, runs: Path) -> "RunFolder":
 
 def _print(found: "Verification") -> None:
     for finding in found.findings[:LISTED_FINDINGS]:
-        typer.echo(_one_line(f"{finding.severity}: {finding.place}: {finding.message}"))
+        say(f"{finding.severity}: {finding.place}: {finding.message}")
     if len(found.findings) > LISTED_FINDINGS:
-        typer.echo(f"and {len(found.findings) - LISTED_FINDINGS} findings more; --json lists all")
+        say(f"and {len(found.findings) - LISTED_FINDINGS} findings more; --json lists all")
     rows = [("verified", found.subject), ("status", found.status), ("run hash", found.run_hash or "not to be trusted")]
     rows.append(("checkpoints", f"{found.checkpoints_checked} checked"))
     if found.status != "checkpoint":
@@ -81,8 +81,3 @@ def _print(found: "Verification") -> None:
     rows.append(("newest good", found.newest_good_checkpoint or "none"))
     rows.append(("verdict", "good: every byte is what was written" if found.ok else "DAMAGED"))
     fields(rows)
-
-
-def _one_line(text: str) -> str:
-    """A file in a run can have any name, and a terminal obeys what it is shown."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

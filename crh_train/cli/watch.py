@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, run_names
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, run_names, say
 from crh_train.cli.verify import found_run
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def watch(
     from crh_train.live.watched import Watched
 
     folder = _found(run, runs, wait)
-    watched, console = Watched(folder), Console(highlight=False)
+    watched, console = Watched(folder), Console(markup=False, emoji=False, highlight=False)
     signs = ASCII if ascii_only else signs_for(console.encoding, os.environ)
     if (
         console.is_terminal
@@ -160,7 +160,7 @@ def _show_picture(folder: "RunFolder", console: "Console", forced: bool) -> None
         return
     if by is None and not (coloured and (forced or console.color_system == "truecolor")):
         if forced:
-            typer.echo(f"{path} cannot be shown: standard output is no terminal with pictures or colours")
+            say(f"{path} cannot be shown: standard output is no terminal with pictures or colours")
         return
     png, columns = read_regular(path, MAX_BYTES, CorruptRun), min(console.width, PICTURE_COLUMNS)
     blocks = half_blocks(png, columns)  # also where it is shown otherwise: what is no PNG is not sent to a terminal

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crh_train.visible import visible
+
 Dots = NDArray[np.bool_]
 
 _BRAILLE = 0x2800
@@ -34,8 +36,8 @@ class Signs:
 
     def shown(self, text: str) -> str:
         """`text` without what a terminal would obey, and without what these signs do not reach."""
-        visible = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-        return visible if self.dots != (1, 1) else visible.encode("ascii", "backslashreplace").decode()
+        shown = visible(text)
+        return shown if self.dots != (1, 1) else shown.encode("ascii", "backslashreplace").decode()
 
 
 BRAILLE = Signs(dots=(4, 2), separator=" · ", tick="┤", done="━", left="─", cut="…")
