@@ -4,9 +4,6 @@ Commands import the library when they are called, so that `--help` needs none of
 never need JAX.
 """
 
-import io
-import sys
-
 import typer
 
 from crh_train.cli.child_path import own_modules_only
@@ -26,6 +23,7 @@ from crh_train.cli.resume import resume
 from crh_train.cli.run import run
 from crh_train.cli.show import show
 from crh_train.cli.sign import sign
+from crh_train.cli.streams import forgiving
 from crh_train.cli.verify import verify
 from crh_train.cli.watch import watch
 
@@ -57,7 +55,5 @@ app.command("doctor", epilog=EXIT_CODES)(doctor)
 
 def main() -> None:
     own_modules_only()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # where the locale has no `·`, a table must not end in a traceback
-            stream.reconfigure(errors="backslashreplace")
-    app()
+    with forgiving():
+        app()

@@ -4,6 +4,7 @@ It is in a session of its own, so that Ctrl-C in a terminal reaches the sweep al
 one would stop the run at once.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -84,5 +85,6 @@ def _keep(stream: IO[str], output: list[str]) -> None:
 
 def _pass_on(lines: IO[str], prefix: str) -> None:
     for line in lines:
-        sys.stderr.write(f"{prefix}{line}")  # one write, so that lines of several runs do not mix
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # in a launcher's process; the run would wait for who reads its lines
+            sys.stderr.write(f"{prefix}{line}")  # one write, so that lines of several runs do not mix
+            sys.stderr.flush()
