@@ -83,9 +83,7 @@ class ChronicleWriter:
     def flush(self) -> ChronicleOffset:
         """Hand every line so far to the operating system; returns the place after the last one."""
         if self._failed:
-            raise StorageFailed(
-                f"{self._path}: an earlier write failed, so nothing more is written; `crh-train resume` the run"
-            )
+            raise StorageFailed(f"{self._path}: an earlier write failed, so nothing more is written")
         self._on_every_file(_Appended.flush)
         return self._offset
 

@@ -4,6 +4,7 @@ Configurations are looked up in the user's own `./conf` first, then in the packa
 converts to the schema's types; a configuration is data and can run no code, so resolvers and `_target_` are refused.
 """
 
+import contextlib
 import dataclasses
 import re
 import tempfile
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from crh_train import scratch
 from crh_train.config import PARTS, SECTIONS, RunConfig, check_ranges, nearest
 from crh_train.configuration_files import MAX_INTERPOLATIONS, opened, stems, without
 from crh_train.errors import ConfigError
@@ -198,11 +200,13 @@ def _fits(group: str, document: Mapping[str, Any]) -> bool:
 def _hydra(name: str, overrides: Sequence[Override], files: Mapping[str, str]) -> dict[str, Any]:
     """What Hydra composes of `files`, in a folder that holds nothing else."""
     try:
-        with tempfile.TemporaryDirectory() as alone:
-            for path, text in files.items():
-                copy = Path(alone, f"{path}.yaml")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(text.encode())
+        with contextlib.ExitStack() as stack:
+            with scratch.named():
+                alone = stack.enter_context(tempfile.TemporaryDirectory())
+                for path, text in files.items():
+                    copy = Path(alone, f"{path}.yaml")
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copy.write_bytes(text.encode())
             with initialize_config_dir(version_base="1.3", config_dir=alone):
                 composed = hydra_compose(name, [str(override.input_line) for override in overrides])
         _refuse_code(OmegaConf.to_container(composed, resolve=False), "")

@@ -30,9 +30,17 @@ def _or_storage_failed(action: str, path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageFailed(
-            f"Could not {action} {path}: {error.strerror}; nothing unfinished has been given a name. "
-            "See to the disk, then `crh-train resume` the run"
+            f"Could not {action} {path}: {error.strerror}; nothing unfinished has been given a name"
         ) from error
+
+
+@contextlib.contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Add to a `StorageFailed` from within what to do now, which only the caller knows."""
+    try:
+        yield
+    except StorageFailed as error:
+        raise StorageFailed(f"{error}; {advice}") from error
 
 
 # --- single operations ---------------------------------------------------------------------------------------------
@@ -243,7 +251,7 @@ class NewFolder:
         self._exists = True
         self._lock = _locked_folder(self.path)
         if self._lock is None:
-            raise StorageFailed(f"{self.path}: was locked by another process as soon as it was made; try again")
+            raise StorageFailed(f"{self.path}: was locked by another process as soon as it was made")
 
     def __enter__(self) -> "NewFolder":
         return self

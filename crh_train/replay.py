@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from crh_train import archive, checkpoint, chronicle_writer, divergence, environment, hooks, promises
+from crh_train import archive, checkpoint, chronicle_writer, divergence, environment, filesystem, hooks, promises
 from crh_train.checkpoint import Checkpoint, checkpoint_hash
 from crh_train.chronicle import ChronicleRecord
 from crh_train.config import RunConfig
@@ -107,11 +107,12 @@ def replay(
     )
     identity = opened.identity
     session = session_record(opened, stored, segment.first, sessions[-1]["command"])
-    copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, session, stored)
-    if start is not None:
-        chronicle_writer.copy_prefix(folder.path, copy.path, start.chronicle_offset)
     try:
-        advance(copy, opened, program, start, segment.last, watch, group)
+        with filesystem.advising("the run was not touched: set TMPDIR to a folder with room, and replay it again"):
+            copy = RunStore(scratch).create(identity.run, identity.config, identity.manifest, session, stored)
+            if start is not None:
+                chronicle_writer.copy_prefix(folder.path, copy.path, start.chronicle_offset)
+            advance(copy, opened, program, start, segment.last, watch, group)
     except Interrupted as error:
         raise Interrupted(
             f"the replay of run {folder.name} was stopped; {comparison.steps} of its steps were compared and are the "

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from crh_train import __version__, distribution, divergence, environment, promises, training, validator
+from crh_train import __version__, distribution, divergence, environment, filesystem, promises, training, validator
 from crh_train.assemble import archive_program, determinism, identify, layout, make_parts
 from crh_train.checkpoint import Checkpoint
 from crh_train.chronicle import ChronicleRecord
@@ -75,11 +75,12 @@ def run(config: RunConfig, name: str, overrides: Sequence[str], store: RunStore,
     for split in (prepared.train, prepared.validation):
         check_labels(parts.task, split.labels)
     session = session_record(opened, stored, 0, {"conf": name, "overrides": list(overrides)})
-    folder = store.create(opened.identity.run, opened.identity.config, opened.identity.manifest, session, stored)
-    with folder.lock():
+    with filesystem.advising("see to the disk, or choose another --runs, then give the command again"):
+        folder = store.create(opened.identity.run, opened.identity.config, opened.identity.manifest, session, stored)
+    with _locked(folder):
         # Another process can have made the run since it was looked for.
         if folder.untouched and folder.sessions() == [session]:
-            with _interruptible(folder):
+            with _to_be_resumed(folder):
                 _complete(folder, opened, prepared, program, None, group)
             return Outcome(folder, False, ())
     return _existing(folder)
@@ -104,16 +105,16 @@ def resume(folder: RunFolder, config: RunConfig, group: Group = ALONE) -> Outcom
     if folder.finished:
         folder.confirm_finished()
         return Outcome(folder, True, ())
-    with folder.lock():
+    with _locked(folder):
         opened, stored = open_stored(folder, config), folder.program()
         changes = environment.differences(folder.sessions()[-1]["fingerprint"], opened.fingerprint)
         kept, sentence = promises.promise(config.determinism.name, changes)
         prepared, program = build(opened, stored, group)
         difference = _difference_from_tail(folder)  # recovery may replace the tail
-        recovered = recover(folder)
-        first = 0 if recovered.checkpoint is None else recovered.checkpoint.step
-        folder.add_session(session_record(opened, stored, first, folder.sessions()[0]["command"]))
-        with _interruptible(folder):
+        with _to_be_resumed(folder):
+            recovered = recover(folder)
+            first = 0 if recovered.checkpoint is None else recovered.checkpoint.step
+            folder.add_session(session_record(opened, stored, first, folder.sessions()[0]["command"]))
             _complete(folder, opened, prepared, program, recovered.checkpoint, group)
     notes = recovered.notes if kept else (*recovered.notes, sentence)
     difference = difference or _difference_from_tail(folder)
@@ -139,10 +140,19 @@ def _difference_from_tail(folder: RunFolder) -> divergence.Difference | None:
 
 
 @contextlib.contextmanager
-def _interruptible(folder: RunFolder) -> Iterator[None]:
-    """Outside the steps, a signal stops at once, and names the command that goes on."""
-    try:
+def _locked(folder: RunFolder) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with _to_be_resumed(folder):
+            stack.enter_context(folder.lock())
         yield
+
+
+@contextlib.contextmanager
+def _to_be_resumed(folder: RunFolder) -> Iterator[None]:
+    """What a signal, which outside the steps stops at once, and the disk end here, names the command that goes on."""
+    try:
+        with filesystem.advising(f"see to the disk, then go on: crh-train resume {folder.argument}"):
+            yield
     except KeyboardInterrupt as stop:
         raise Interrupted(
             f"stopped by a signal; what was saved is kept, go on: crh-train resume {folder.argument}"

@@ -40,13 +40,15 @@ def export(
     crh-train export 81e3 --to safetensors --checkpoint best -o weights.safetensors
     crh-train export 81e3 --to mlflow -o mlflow.db
     """
+    from crh_train import filesystem
     from crh_train.errors import UsageError
     from crh_train.exports import TARGETS, targets
 
     if to not in TARGETS:
         raise UsageError(f"--to {to} is unknown; expected one of: {', '.join(targets())}; nothing was written")
     folder = found_run(run, runs)
-    exported = import_module(TARGETS[to]).export(folder, output, checkpoint)
+    with filesystem.advising("see to the disk, or give another -o"):
+        exported = import_module(TARGETS[to]).export(folder, output, checkpoint)
     if json_output:
         emit({"run": folder.name, "to": to, "path": exported.path, **exported.facts})
         return

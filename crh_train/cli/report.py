@@ -41,8 +41,9 @@ def report(
         )
     contents = read(folder)
     data = render(contents)
-    filesystem.make_folders(path.parent)
-    filesystem.write_over(path, data)
+    with filesystem.advising("see to the disk, or put the page elsewhere with -o FILE"):
+        filesystem.make_folders(path.parent)
+        filesystem.write_over(path, data)
     found = contents.verification
     if json_output:
         emit({"run": folder.name, "path": str(path), "bytes": len(data), "status": found.status, "verified": found.ok})

@@ -23,11 +23,13 @@ def sign(
 
     `verify --key` then finds any later change, also one with every hash recomputed.
     """
+    from crh_train import filesystem
     from crh_train.signing import sign as sign_run
     from crh_train.signing_key import read_private_key
 
     folder = found_run(run, runs)
-    signed = sign_run(folder, read_private_key(key))
+    with filesystem.advising("nothing was signed: see to the disk, then sign again"):
+        signed = sign_run(folder, read_private_key(key))
     path = str(folder.path / signed.path)
     if json_output:
         emit({**signed._asdict(), "run": folder.name, "path": path})

@@ -3,8 +3,12 @@
 The run itself stays as it is. A module imports what it needs beyond crh-train's own requirements when it is called.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from crh_train.errors import UsageError
 
 
 class Exported(NamedTuple):
@@ -25,3 +29,12 @@ TARGETS: Mapping[str, str] = {
 
 def targets() -> Sequence[str]:
     return sorted(TARGETS)
+
+
+def check_folder(target: str, folder: Path) -> None:
+    """Raise `UsageError` where `folder` neither is one nor can be made, because a file is in its way."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(
+            f"--to {target}: {there} is a file, and a folder goes there; give another -o. Nothing was written"
+        )

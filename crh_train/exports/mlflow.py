@@ -17,7 +17,7 @@ from typing import Any
 
 from crh_train import filesystem
 from crh_train.errors import UsageError
-from crh_train.exports import Exported
+from crh_train.exports import Exported, check_folder
 from crh_train.exports.contents import SERIES, Contents, contents_of, whole_run_only
 from crh_train.run_store import RunFolder
 
@@ -78,6 +78,7 @@ def _own_file(path: Path) -> None:
         raise UsageError(
             f"--to mlflow: {path} is no SQLite file; give one, or a new name, or the http address of an MLflow server"
         )
+    check_folder("mlflow", path.absolute().parent)
     filesystem.make_folders(path.absolute().parent)
 
 

@@ -19,7 +19,7 @@ from crh_train import checkpoint, filesystem
 from crh_train.checkpoint_choice import LAST, chosen
 from crh_train.digest import canonical_json, little_endian
 from crh_train.errors import CorruptCheckpoint, UsageError
-from crh_train.exports import Exported
+from crh_train.exports import Exported, check_folder
 from crh_train.run_store import RunFolder
 
 SUFFIX = ".safetensors"
@@ -33,9 +33,15 @@ def export(folder: RunFolder, output: str, which: str | None = None) -> Exported
       which: as `checkpoint_choice.chosen`; None is the last.
 
     Raises:
-      UsageError: no such checkpoint, or a parameter that is not float32.
+      UsageError: no such checkpoint, a file or folder in the way, or a parameter that is not float32.
       CorruptCheckpoint: it is damaged, or of another run.
     """
+    path = Path(output)
+    check_folder("safetensors", path.parent if path.suffix == SUFFIX else path)
+    if path.suffix == SUFFIX and path.is_dir():
+        raise UsageError(
+            f"--to safetensors: {path} is a folder, and a file goes there; give another -o. Nothing was written"
+        )
     stored = chosen(folder, LAST if which is None else which)
     found = checkpoint.read(stored.path)
     if problems := folder.identity_disagreements(found):
@@ -50,7 +56,6 @@ def export(folder: RunFolder, output: str, which: str | None = None) -> Exported
         "config_hash": found.config_hash,
     }
     data = _serialised(found.model_state, metadata)
-    path = Path(output)
     if path.suffix != SUFFIX:
         path /= f"{folder.name}-e{stored.name.epoch_index:05d}{SUFFIX}"
     filesystem.make_folders(path.parent)

@@ -11,6 +11,7 @@ that many seconds after 1970, and TensorBoard's axis "Relative" is the one to lo
 """
 
 import io
+import shlex
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from crh_train import filesystem
 from crh_train.errors import CorruptRun, UsageError
-from crh_train.exports import Exported
+from crh_train.exports import Exported, check_folder
 from crh_train.exports.contents import PICTURE, SERIES, Contents, contents_of, whole_run_only
 from crh_train.regular_file import read_regular
 from crh_train.run_store import RunFolder
@@ -32,7 +33,8 @@ def export(folder: RunFolder, output: str, which: str | None = None) -> Exported
     """Write the event file of a run, finished or not, into the folder `output`, over an older one.
 
     Raises:
-      UsageError: tensorboardX is not installed, or one checkpoint is asked for: the file is of the whole run.
+      UsageError: tensorboardX is not installed, `output` is a file, or one checkpoint is asked for: the file is of the
+        whole run.
       CorruptChronicle: a line is damaged. One that is being written is left out.
       CorruptRun: another file of the run cannot be read.
     """
@@ -43,13 +45,14 @@ def export(folder: RunFolder, output: str, which: str | None = None) -> Exported
         raise UsageError(
             "--to tensorboard needs the package tensorboardX: pip install 'crh-train[tb]'; nothing was written"
         ) from error
+    check_folder("tensorboard", Path(output) / folder.name)
     contents = contents_of(folder)
     data = _event_file(_events(folder, contents))
     path = Path(output) / folder.name / f"events.out.tfevents.0.{folder.name}"
     filesystem.make_folders(path.parent)
     filesystem.write_over(path, data)
     facts = {"steps": str(len(contents.records)), "bytes": str(len(data))}
-    return Exported(str(path), facts, f"tensorboard --logdir {output}")
+    return Exported(str(path), facts, f"tensorboard --logdir {shlex.quote(output)}")
 
 
 def _event_file(events: Iterator[Any]) -> bytes:
