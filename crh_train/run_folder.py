@@ -23,6 +23,7 @@ temporary name and synced; renamed without replacing; its folder synced.
 
 import os
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -120,9 +121,8 @@ class RunFolder:
 
     @property
     def argument(self) -> str:
-        """How a command names this run: with `--runs` where that is not the default."""
-        root = self.path.parent
-        return self.name if root == DEFAULT_ROOT else f"{self.name} --runs {root}"
+        """How a command names this run, quoted for a shell: with `--runs` where that is not the default."""
+        return f"{self.name}{runs_option(self.path.parent)}"
 
     # --- identity ---
 
@@ -313,6 +313,11 @@ class RunFolder:
 
     def write_removed(self, names: Collection[CheckpointName]) -> None:
         filesystem.write_over(self.path / REMOVED_NAME, _removed_bytes([name.text for name in sorted(names)]))
+
+
+def runs_option(root: Path) -> str:
+    """What follows in a command, quoted for a shell, where its runs are in `root`."""
+    return "" if root == DEFAULT_ROOT else f" --runs {shlex.quote(str(root))}"
 
 
 def listed(folder: Path) -> Sequence[str]:

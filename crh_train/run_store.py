@@ -4,6 +4,7 @@ stands in `run_folder.py`.
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ class RunStore:
             )
         if not found or (len(wanted) > NAME_DIGITS and not found[0].run_hash.startswith(wanted)):
             raise RunNotFound(
-                f"no run in {self.root} begins with '{prefix}'; `crh-train list --runs {self.root}` shows the "
+                f"no run in {self.root} begins with '{prefix}'; `crh-train list --runs {shlex.quote(str(self.root))}` "
+                f"shows the "
                 f"{len(folders)} that there are"
             )
         return found[0]

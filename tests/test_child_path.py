@@ -1,6 +1,7 @@
 """Modules in the folder where a command is given are none of crh-train's, nor of the processes that it starts."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from command_line import NOT_OPTIMISED, TINY, copied, crh, document
 from crh_train.cli.child_path import VARIABLE, own_modules_only
 from crh_train.run_store import RunFolder
 
-PROGRAM = ("-P", "-m", "crh_train")  # which looks where the program `crh-train` does
+PROGRAM = (str(Path(sys.executable).with_name("crh-train")),)  # `python -m` looks into the current folder itself
 HOSTILE = "import pathlib\npathlib.Path(__file__).with_name('obeyed').touch()\nraise ImportError('hostile')\n"
 
 

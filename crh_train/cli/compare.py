@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, run_names, say, table
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, run_names, say, store_at, table
 from crh_train.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ def compare(
     crh-train compare --csv > results.csv
     """
     from crh_train import comparison
-    from crh_train.run_store import RunStore
 
     if as_csv and json_output:
         raise UsageError("--csv and --json each print one document: give one of the two")
-    store = RunStore(runs)
+    store = store_at(runs)
     results, left_out = _given(store, hashes) if hashes else _all(store)
     found = comparison.compare(results, metric or [], sort)
     for name, why in left_out:

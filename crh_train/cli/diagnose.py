@@ -67,11 +67,11 @@ def _print(document: Mapping[str, Any]) -> None:
 
 def _next(folder: "RunFolder", document: Mapping[str, Any]) -> str:
     """Where something is to be done and the run does not do it, a run that does."""
+    from crh_train.run_folder import runs_option
+
     present = document["present"]
     if present is None or present["action_name"] == "hold" or document["acts"]:
         return next_step(folder)
-    # The other arguments as they were given, quoted for a shell.
     asked = folder.sessions()[0]["command"]
-    return " ".join(
-        ["crh-train run", f"conf={asked['conf']}", *map(shlex.quote, asked["overrides"]), "diagnostics.act=true"]
-    )
+    words = ["crh-train", "run", f"conf={asked['conf']}", *asked["overrides"], "diagnostics.act=true"]
+    return f"{shlex.join(words)}{runs_option(folder.path.parent)}"

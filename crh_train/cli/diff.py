@@ -1,5 +1,6 @@
 """`crh-train diff`: how two runs differ, and where their bits part."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +94,7 @@ def _next(folders: "tuple[RunFolder, RunFolder]", found: "RunDifference", first:
     if found.parted_by is not None and first is None:
         a, b = folders
         where = a.argument.removeprefix(a.name)
-        other = "" if b.path.parent == a.path.parent else f" --runs-b {b.path.parent}"
+        other = "" if b.path.parent == a.path.parent else f" --runs-b {shlex.quote(str(b.path.parent))}"
         return f"crh-train diff {a.name} {b.name}{where}{other} --operation"
     if first is not None and not all(first.reproduced):
         return f"crh-train replay {folders[first.reproduced.index(False)].argument}"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say, store_at
 
 
 @command
@@ -24,11 +24,11 @@ def gc(
     every run. Documents, program, chronicle and reports always stay, and so does all of a run that is running, damaged
     or signed.
     """
-    from crh_train import garbage
-    from crh_train.run_folder import DEFAULT_ROOT
-    from crh_train.run_store import RunStore
+    from crh_train import filesystem, garbage
+    from crh_train.run_folder import runs_option
 
-    found = (garbage.find if dry_run else garbage.remove)(RunStore(runs), keep, time.time())
+    with filesystem.advising("what is gone is written down; see to the disk, then give the command again"):
+        found = (garbage.find if dry_run else garbage.remove)(store_at(runs), keep, time.time())
     total = sum(each.bytes for each in found.garbage)
     if json_output:
         listed = [{**each._asdict(), "path": str(each.path)} for each in found.garbage]
@@ -43,7 +43,7 @@ def gc(
     for left in found.passed:
         say(f"left: run {left.run} {left.reason}")
     say(f"{'would remove' if dry_run else 'removed'} {len(found.garbage)} files and folders, {_size(total)}")
-    at = "" if runs == DEFAULT_ROOT else f" --runs {runs}"
+    at = runs_option(runs)
     wish = "" if keep is None else f" --keep {keep}"
     following(f"crh-train gc{wish}{at}" if dry_run and found.garbage else f"crh-train list{at}")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say, table
+from crh_train.cli.output import JsonOption, RunsOption, command, emit, following, say, store_at, table
 from crh_train.cli.show import SHOWN
 
 
@@ -11,10 +11,9 @@ from crh_train.cli.show import SHOWN
 def list_runs(runs: RunsOption = Path("runs"), json_output: JsonOption = False) -> None:
     """List all runs: status, seed, progress, last loss, held-out result."""
     from crh_train.errors import InputError
-    from crh_train.run_store import RunStore
     from crh_train.run_summary import run_document
 
-    folders = RunStore(runs).list()
+    folders = store_at(runs).list()
     documents: list[dict[str, Any]] = []
     for folder in folders:
         try:

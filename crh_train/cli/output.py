@@ -5,13 +5,16 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crh_train.errors import CrhTrainError, Interrupted
+from crh_train.errors import CrhTrainError, Interrupted, UsageError
 from crh_train.stop_signals import interrupting
 from crh_train.visible import visible
+
+if TYPE_CHECKING:
+    from crh_train.run_store import RunStore
 
 
 def run_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -28,6 +31,18 @@ HashArgument = Annotated[
 RuntimeArguments = Annotated[
     list[str] | None, typer.Argument(metavar="[runtime.KEY=VALUE]...", help="What to change of where and how it runs.")
 ]
+
+
+def store_at(runs: Path) -> "RunStore":
+    """All runs in the folder that was given. Raises `UsageError` where that is not there: a name mistyped has no runs,
+    which is no answer. The default one may have to be made yet."""
+    from crh_train.run_folder import DEFAULT_ROOT
+    from crh_train.run_store import RunStore
+
+    if runs != DEFAULT_ROOT and not runs.exists():
+        raise UsageError(f"--runs {runs}: there is no such folder; give the one that has the runs")
+    return RunStore(runs)
+
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 the check failed or the bits differ · 2 usage or configuration · "

@@ -1,6 +1,7 @@
 """`crh-train predict`: what a trained model makes of a user's files."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def predict(
     crh-train predict 81e3 head.nii.gz -o predicted.nii.gz
     crh-train predict 81e3 --checkpoint best series/ -o predicted
     """
-    from crh_train import compilation_cache
+    from crh_train import compilation_cache, filesystem
     from crh_train.checkpoint_reference import find
     from crh_train.environment import configure
     from crh_train.errors import UsageError
@@ -54,7 +55,8 @@ def predict(
     from crh_train.inference import model, prediction
 
     loaded = model.load(named, config)
-    written = prediction.run(loaded, paths, output, force)
+    with filesystem.advising("what was written before stays; see to the disk, or give another -o"):
+        written = prediction.run(loaded, paths, output, force)
     if json_output:
         emit(
             {
@@ -72,4 +74,4 @@ def predict(
         table(["input", "output", "shape", "sha256"], rows)
     say("")
     fields([("checkpoint", loaded.checkpoint), ("output", str(output))])
-    following(f"crh-train verify {named.checkpoint.path}")
+    following(f"crh-train verify {shlex.quote(str(named.checkpoint.path))}")

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -72,6 +73,7 @@ def replay(
     from crh_train.process_group import devices_here
     from crh_train.replay_report import document
     from crh_train.run_store import RunStore
+    from crh_train.scratch import named
     from crh_train.segments import Segment, asked_for, cut
     from crh_train.stored import stored_config
 
@@ -95,10 +97,12 @@ def replay(
 
     segments = cut(whole(), {each.name.step for each in folder.checkpoints()}, jobs) if jobs > 1 else []
     # Named before it is made, so that a signal at any moment finds what to remove.
-    scratch = Path(tempfile.gettempdir(), f"crh-train-replay-{secrets.token_hex(8)}")
+    with named():
+        scratch = Path(tempfile.gettempdir(), f"crh-train-replay-{secrets.token_hex(8)}")
     kept: Path | None = None  # unless bits differ: an error leaves nothing worth keeping
     try:
-        scratch.mkdir(mode=0o700)
+        with named():
+            scratch.mkdir(mode=0o700)
         if len(segments) > 1:
             words = [folder.run_hash, "--runs", str(runs), *(["--source"] if source else []), *(overrides or [])]
             report, kept = _in_processes(folder, config, segments, words, scratch)
@@ -115,7 +119,11 @@ def replay(
         if unrecorded is not None:
             say(f"note: the verdict is not kept: {unrecorded}", err=True)
         _print(folder.name, report, kept, _shares(config, len(segments), jobs) if jobs > 1 else None)
-        following(f"crh-train verify {folder.argument}" if kept is None else f"crh-train doctor; look into {kept}")
+        following(
+            f"crh-train verify {folder.argument}"
+            if kept is None
+            else f"crh-train doctor; look into {shlex.quote(str(kept))}"
+        )
     if kept is not None:
         raise typer.Exit(1)
 

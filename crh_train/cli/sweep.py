@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from crh_train import combinations, environment, launcher, ledger, run_lock
+from crh_train import combinations, environment, filesystem, launcher, ledger, run_lock
 from crh_train.cli import launcher_runs
 from crh_train.cli.child_run import Work
 from crh_train.cli.output import emit, following, say, table
@@ -22,7 +22,7 @@ from crh_train.config import RunConfig
 from crh_train.errors import ConfigError, Diverged, Interrupted, UsageError
 from crh_train.ledger import Ledger, Place
 from crh_train.promises import depends_on_machine
-from crh_train.run_folder import DEFAULT_ROOT, RunFolder
+from crh_train.run_folder import DEFAULT_ROOT, RunFolder, runs_option
 from crh_train.run_store import RunStore
 from crh_train.run_summary import run_document
 from crh_train.stop_signals import counted
@@ -61,7 +61,10 @@ def run_sweep(asked: Asked, json_output: bool) -> None:
     found = combinations.combined(expanded, search_path(Path.cwd()))
     if len(found) < len(expanded):
         _tell(f"note: {len(expanded) - len(found)} of {len(expanded)} combinations are the same runs as others")
-    with ledger.owned(asked.runs, combinations.sweep_hash(found)) as place:
+    with (
+        filesystem.advising(f"see to the disk, then give the same words again: {asked.again}"),
+        ledger.owned(asked.runs, combinations.sweep_hash(found)) as place,
+    ):
         launcher_runs.stop_all(place)
         run_lock.wait_for_all(place.workers, lambda: _tell("waiting until what an earlier start of it left has saved"))
         launcher_runs.forget_all(place)
@@ -244,16 +247,15 @@ def _print_next(asked: Asked, failed: Sequence[Mapping[str, Any]]) -> None:
     diverged = [each for each in failed if each["error"] == Diverged.__name__]
     if len(diverged) < len(failed):
         kept = f", but for the {len(diverged)} that diverged" if diverged and not asked.retry_diverged else ""
-        typer.echo(f"the same words do again what failed{kept}")
+        say(f"the same words do again what failed{kept}")
         following(asked.again)
         return
     if diverged:
-        typer.echo(
+        say(
             f"{len(diverged)} diverged and would again: change what they were given; --retry-diverged tries them all "
             "the same"
         )
-    at = "" if asked.runs == DEFAULT_ROOT else f" --runs {asked.runs}"
-    following(f"crh-train list{at}")
+    following(f"crh-train list{runs_option(asked.runs)}")
 
 
 def _row(result: dict[str, Any]) -> list[str]:
