@@ -83,11 +83,11 @@ class DataError(InputError):
 
 
 class DataProblems(DataError):
-    """All that is wrong with a source. The message is the first problem's and says how many more there are."""
+    """All that is wrong with a source. The message is the first problem's and says whether there are more. It does not
+    say how many: `crh-train data check` also decodes every image, and finds what this could not."""
 
     def __init__(self, problems: Sequence[str], usable: Sequence[Any]) -> None:
-        more = len(problems) - 1
-        rest = f" (and {more} more; `crh-train data check` lists each)" if more else ""
+        rest = " (and more; `crh-train data check` lists each)" if len(problems) > 1 else ""
         super().__init__(f"{problems[0]}{rest}")
         self.problems = tuple(problems)  # each "FILE: reason"
         self.usable = tuple(usable)  # the volumes that could be opened all the same

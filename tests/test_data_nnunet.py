@@ -193,7 +193,7 @@ def test_every_problem_is_found_at_once_and_a_run_names_the_first(tmp_path: Path
         "bob_0000.nii.gz",
     ]
     assert [case["case"] for case in found.cases] == ["cyd"]
-    with pytest.raises(DataProblems, match=r"dan\.nii\.gz: .* \(and 1 more; `crh-train data check` lists each\)$"):
+    with pytest.raises(DataProblems, match=r"dan\.nii\.gz: .* \(and more; `crh-train data check` lists each\)$"):
         opened("nnunet", tmp_path)
 
 
