@@ -286,6 +286,14 @@ def test_the_summary_gives_result_against_baseline_proof_and_commands():
     assert "(curves.png)" in text
 
 
+def test_a_row_of_the_trainings_table_is_of_one_step():
+    inputs = made_up_inputs()
+    text = summary_of(inputs)
+    for name, record in (("first", inputs.records[0]), ("last", inputs.records[-1])):
+        (row,) = [line.split("|") for line in text.splitlines() if line.startswith(f"| {name} ")]
+        assert [row[2].strip(), row[4].strip()] == [f"{record.loss:#.4g}", f"{record.lr:#.3g}"]
+
+
 def test_the_summary_gives_the_spread_and_the_groups():
     text = summary_of(made_up_inputs())
     assert "| PSNR | 2 | 0.50 dB | 0.10 dB | 0.25 dB to 0.75 dB |" in text

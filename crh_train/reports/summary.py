@@ -102,7 +102,7 @@ def _result(inputs: ReportInputs) -> list[str]:
 def _training(inputs: ReportInputs, epochs: Sequence[EpochSummary]) -> list[str]:
     first, last, best = epochs[0], epochs[-1], best_epoch(epochs)
     rows = [
-        ("first", f"{inputs.records[0].loss:#.4g}", f"{first.mean_loss:#.4g}", f"{first.lr:#.3g}"),
+        ("first", f"{inputs.records[0].loss:#.4g}", f"{first.mean_loss:#.4g}", f"{inputs.records[0].lr:#.3g}"),
         ("last", f"{inputs.records[-1].loss:#.4g}", f"{last.mean_loss:#.4g}", f"{last.lr:#.3g}"),
     ]
     smallest = (
