@@ -12,12 +12,14 @@ from crh_train.diagnostics.measures import LONG, SHORT
 from crh_train.diagnostics.policy import parsed
 from crh_train.diagnostics.reasons import ADVICE, reason
 from crh_train.errors import CorruptRun
+from crh_train.progress_findings import lost_lines
 from crh_train.run_folder import RunFolder
 
 
 def diagnosis_document(folder: RunFolder) -> dict[str, Any]:
     """Every entry of `continuity.jsonl`, and the spans of steps that they make. `present` is null where there are not
-    yet `LONG` steps. Lines after the last good one, which a running process or a crash leaves, are passed over.
+    yet `LONG` steps. Lines after the last good one, which a running process or a crash leaves, are passed over; where
+    they are damage, `status` is "damaged" and `message` says how.
 
     Raises `InputError`, or `ConfigError` for a section of the configuration that cannot be read.
     """
@@ -33,11 +35,14 @@ def diagnosis_document(folder: RunFolder) -> dict[str, Any]:
         if entry is not None:
             entries.append(entry)
 
+    status, stored = folder.status, folder.checkpoints()
     audited = audit(folder.path, folder.run_hash, visit)
+    lost = lost_lines(audited, stored, status)
     return {
         "run": folder.name,
         "run_hash": folder.run_hash,
-        "status": folder.status,
+        "status": status if lost is None else "damaged",
+        "message": lost,
         "steps": audited.good.records,
         "windows": {"short": SHORT, "long": LONG},
         "acts": continuity.policy.act,

@@ -11,28 +11,51 @@ from crh_train.findings import Finding, damaged
 from crh_train.run_folder import REMOVED_NAME, RunFolder, StoredCheckpoint
 
 
+def lost_lines(audited: ChronicleAudit, stored: Sequence[StoredCheckpoint], status: str) -> str | None:
+    """Why the good lines of a chronicle are not all that its run wrote, so that nothing may be counted from them; None
+    where they are. What a crash or a running process leaves after the last line that a checkpoint points to is no loss.
+
+    `status` and `stored` MUST be from before the audit: what a running process adds meanwhile can only be more lines.
+    """
+    lines, acknowledged = audited.good.records, _acknowledged(stored)
+    found = [each for each in _line_findings(audited, acknowledged, status) if each.severity == "damage"]
+    if found:
+        return f"{found[0].place}: {found[0].message}"
+    if lines < acknowledged:
+        return f"{LINES_NAME} ends at step {lines}, the newest checkpoint is of step {acknowledged}: lines are missing"
+    return None
+
+
 def chronicle_findings(audited: ChronicleAudit, stored: Sequence[StoredCheckpoint], status: str) -> list[Finding]:
     """What is wrong with the three files of the chronicle. What a crash leaves, after the last line that a checkpoint
     points to, is a note unless the run is finished."""
-    lines, acknowledged = audited.good.records, stored[-1].name.step if stored else 0
-    findings = _unsummed(audited, acknowledged, status)
+    acknowledged = _acknowledged(stored)
+    return [*_unsummed(audited, acknowledged, status), *_line_findings(audited, acknowledged, status)]
+
+
+def _acknowledged(stored: Sequence[StoredCheckpoint]) -> int:
+    return stored[-1].name.step if stored else 0
+
+
+def _line_findings(audited: ChronicleAudit, acknowledged: int, status: str) -> list[Finding]:
+    lines = audited.good.records
     if audited.problem is not None:
         place = next((name for name in (CHAIN_NAME, SUMS_NAME) if audited.problem.startswith(name)), LINES_NAME)
         problem = audited.problem.removeprefix(place).lstrip(": ")
         if audited.torn and status != "finished" and lines >= acknowledged:
-            return [*findings, Finding("note", place, f"{problem}: an interrupted write; resuming sets it aside")]
-        return [*findings, *damaged(place, [f"{problem}; the {lines} lines before it are good"])]
+            return [Finding("note", place, f"{problem}: an interrupted write; resuming sets it aside")]
+        return damaged(place, [f"{problem}; the {lines} lines before it are good"])
     if status == "finished" and lines != acknowledged:
         message = (
             f"ends at step {lines}, the newest checkpoint is of step {acknowledged}: a checkpoint or lines are missing"
         )
-        return [*findings, *damaged(LINES_NAME, [message])]
+        return damaged(LINES_NAME, [message])
     if lines > acknowledged:
         message = (
             f"{lines - acknowledged} lines after the newest checkpoint, step {acknowledged}; resuming makes them again"
         )
-        return [*findings, Finding("note", LINES_NAME, message)]
-    return findings
+        return [Finding("note", LINES_NAME, message)]
+    return []
 
 
 def _unsummed(audited: ChronicleAudit, acknowledged: int, status: str) -> list[Finding]:

@@ -7,6 +7,7 @@ from crh_train.chronicle import LINES_NAME
 from crh_train.chronicle_audit import audit
 from crh_train.config import PARTS
 from crh_train.errors import CorruptRun
+from crh_train.progress_findings import lost_lines
 from crh_train.regular_file import read_regular
 from crh_train.run_folder import MAX_DOCUMENT_BYTES, RunFolder
 from crh_train.shape import Shape, misfit
@@ -22,32 +23,39 @@ _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 def run_document(folder: RunFolder) -> dict[str, Any]:
-    """What is known of a run, as JSON. Numbers of the result are null until it is finished."""
+    """What is known of a run, as JSON. Numbers of the result are null until it is finished.
+
+    Where lines of the chronicle are lost or changed, `status` is "damaged", `message` says how, and what the chronicle
+    alone can tell is null: the part that is left of it would pass for the whole.
+    """
     run, session = folder.run_document(), folder.sessions()[0]
+    status, stored = folder.status, folder.checkpoints()
     audited = audit(folder.path, folder.run_hash)
-    last = audited.last
+    lost = lost_lines(audited, stored, status)
+    last = None if lost is not None else audited.last
     measured = _measured(folder)
-    stored, config = folder.checkpoints(), folder.config_document()["config"]
+    config = folder.config_document()["config"]
     if (message := misfit(config, _CONFIG)) is not None:
         raise CorruptRun(f"{folder.path / 'config.json'}: {message}")
     return {
         "run": folder.name,
         "run_hash": folder.run_hash,
-        "status": folder.status,
+        "status": status if lost is None else "damaged",
+        "message": lost,
         "conf": session["command"]["conf"],
         "overrides": session["command"]["overrides"],
         **run,
         "program": session["program"],
         "config": config,
-        "steps": 0 if last is None else last.step,
-        "epochs": 0 if last is None else last.epoch + 1,
+        "steps": None if lost is not None else 0 if last is None else last.step,
+        "epochs": None if lost is not None else 0 if last is None else last.epoch + 1,
         "last_loss": None if last is None else str(last.loss),
         "validation": None if measured is None else {name: each["value"] for name, each in measured.items()},
         "statistics": None if measured is None else _statistics(measured),
         "checkpoint": str(stored[-1].path) if stored else None,
         "checkpoint_hash": stored[-1].name.hash if stored else None,
         "chronicle": str(folder.path / LINES_NAME),
-        "chronicle_head": audited.good.head,
+        "chronicle_head": audited.good.head if lost is None else None,
         "report": str(folder.path / "reports" / "session_summary.md") if folder.finished else None,
     }
 

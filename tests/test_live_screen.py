@@ -1,5 +1,6 @@
 """The rows of a view: a pure function of state and size."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,19 @@ def test_the_three_curves_fill_the_screen_with_what_they_are_of(size: tuple[int,
         assert title in shown
     for label in ("1┤", "0.025┤", "10┤", "0.25┤"):
         assert label in shown
+
+
+@given(st.integers(30, 100), st.floats(2.0**-30, 2.0**30, width=32), st.sampled_from([BRAILLE, ASCII]))
+def test_no_number_above_a_curve_is_cut(width: int, value: float, signs: Signs) -> None:
+    number, smooth = np.full(40, np.float32(value)), ("loss", "grad_norm", "smoothed_loss", "smoothed_grad_norm")
+    curves = state().curves._replace(lr=number, **dict.fromkeys(smooth, number))
+    shown = render(state(curves=curves), width, 24, signs)
+    titles = [row.text for row in shown if re.match("loss|learning rate|rate|grad", row.text)]
+    found = [figure for title in titles for figure in re.findall(r"[0-9][0-9.e+-]*", title)]
+    assert set(found) == {f"{np.float32(value):.4g}"}
+    assert not any(signs.cut in title for title in titles)
+    if width >= 80:
+        assert len(found) == 5, "each curve's last value, and what two of them are smoothed to"
 
 
 def test_the_facts() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crh_train.cli.output import HashArgument, JsonOption, RunsOption, command, emit, fields, following, table
-from crh_train.cli.show import next_step
+from crh_train.cli.show import damaged, next_step
 
 if TYPE_CHECKING:
     from crh_train.run_folder import RunFolder
@@ -24,10 +24,13 @@ def diagnose(run: HashArgument, runs: RunsOption = Path("runs"), json_output: Js
     crh-train diagnose 81e3 --json
     """
     from crh_train.diagnosis_summary import diagnosis_document
+    from crh_train.errors import CorruptChronicle
     from crh_train.run_store import RunStore
 
     folder = RunStore(runs).find(run)
     document = diagnosis_document(folder)
+    if document["status"] == "damaged":
+        raise CorruptChronicle(damaged(folder, document["message"]))
     if json_output:
         emit(document)
         return
@@ -71,7 +74,7 @@ def _next(folder: "RunFolder", document: Mapping[str, Any]) -> str:
 
     present = document["present"]
     if present is None or present["action_name"] == "hold" or document["acts"]:
-        return next_step(folder)
+        return next_step(folder, document["status"])
     asked = folder.sessions()[0]["command"]
     words = ["crh-train", "run", f"conf={asked['conf']}", *asked["overrides"], "diagnostics.act=true"]
     return f"{shlex.join(words)}{runs_option(folder.path.parent)}"

@@ -37,12 +37,13 @@ def list_runs(runs: RunsOption = Path("runs"), json_output: JsonOption = False) 
 
 
 def _row(document: dict[str, Any]) -> list[str]:
+    if "conf" not in document:
+        return [document["run"], "–", "–", "DAMAGED", "–", "–", document["message"]]
+    about = [document["run"], " ".join([document["conf"], *document["overrides"]]), str(document["seed"])]
     if document["status"] == "damaged":
-        return [document["run"], "–", "–", "damaged", "–", "–", document["message"]]
+        return [*about, "DAMAGED", "–", "–", document["message"]]
     return [
-        document["run"],
-        " ".join([document["conf"], *document["overrides"]]),
-        str(document["seed"]),
+        *about,
         document["status"],
         f"{document['epochs']}/{document['config']['engine']['epochs']}",
         document["last_loss"] or "–",

@@ -50,6 +50,6 @@ def report(
     else:
         verdict = "good" if found.ok else "DAMAGED: the page says what"
         fields([("report", str(path)), ("bytes", str(len(data))), ("status", found.status), ("verified", verdict)])
-        following(next_step(folder) if found.ok else f"crh-train verify {folder.argument}")
+        following(next_step(folder, found.status) if found.ok else f"crh-train verify {folder.argument}")
     if not found.ok:
         raise typer.Exit(1)

@@ -18,11 +18,10 @@ def resume(
 ) -> None:
     """Go on with an unfinished run from its newest good checkpoint, to the same bits as if it had not stopped."""
     from crh_train import compilation_cache
-    from crh_train.cli.show import print_run
+    from crh_train.cli.show import print_run, result_document
     from crh_train.environment import configure
     from crh_train.process_group import devices_here
     from crh_train.run_store import RunStore
-    from crh_train.run_summary import run_document
     from crh_train.stored import stored_config
 
     if lifeline:
@@ -41,12 +40,13 @@ def resume(
 
     with joined(config) as group:
         outcome = session.resume(folder, config, group)
+    document = result_document(folder)
     if json_output:
-        emit({**run_document(folder), "already_finished": outcome.already_finished, "notes": list(outcome.notes)})
+        emit({**document, "already_finished": outcome.already_finished, "notes": list(outcome.notes)})
         return
     for note in outcome.notes:
         say(f"note: {note}")
     if outcome.already_finished:
         say(f"run {folder.name} is finished already; this is its result")
-    print_run(folder)
+    print_run(document)
     following(f"crh-train replay {folder.argument}")

@@ -104,17 +104,17 @@ def run(
         return
 
     from crh_train import session
-    from crh_train.cli.show import print_run
+    from crh_train.cli.show import print_run, result_document
     from crh_train.distribution import joined
     from crh_train.run_store import RunStore
-    from crh_train.run_summary import run_document
 
     with joined(config) as group:
         outcome = session.run(config, name, overrides, RunStore(runs), group)
+    document = result_document(outcome.folder)
     if json_output:
-        emit({**run_document(outcome.folder), "already_finished": outcome.already_finished})
+        emit({**document, "already_finished": outcome.already_finished})
         return
     if outcome.already_finished:
         say(f"run {outcome.folder.name} is finished already; this is its result")
-    print_run(outcome.folder)
+    print_run(document)
     following(f"crh-train replay {outcome.folder.argument}")

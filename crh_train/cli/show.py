@@ -20,16 +20,34 @@ def show(run: HashArgument, runs: RunsOption = Path("runs"), json_output: JsonOp
     from crh_train.run_summary import run_document
 
     folder = RunStore(runs).find(run)
+    document = run_document(folder)
     if json_output:
-        emit(run_document(folder))
+        emit(document)
         return
-    print_run(folder)
-    following(next_step(folder))
+    print_run(document)
+    following(next_step(folder, document["status"]))
 
 
-def next_step(folder: "RunFolder") -> str:
-    commands = {"finished": "replay", "unfinished": "resume", "running": "watch"}
-    return f"crh-train {commands[folder.status]} {folder.argument}"
+def next_step(folder: "RunFolder", status: str) -> str:
+    """The command that goes on with a run of that status."""
+    commands = {"finished": "replay", "unfinished": "resume", "running": "watch", "damaged": "verify"}
+    return f"crh-train {commands[status]} {folder.argument}"
+
+
+def result_document(folder: "RunFolder") -> dict[str, Any]:
+    """`run_document` of a run that was made or found. Raises `CorruptChronicle` where it is not a result to rely on."""
+    from crh_train.errors import CorruptChronicle
+    from crh_train.run_summary import run_document
+
+    document = run_document(folder)
+    if document["status"] == "damaged":
+        raise CorruptChronicle(damaged(folder, document["message"]))
+    return document
+
+
+def damaged(folder: "RunFolder", message: str) -> str:
+    """What an error says of a run that lost lines of its chronicle."""
+    return f"run {folder.name} is DAMAGED: {message}; `crh-train verify {folder.argument}` says what can be trusted"
 
 
 def _stop(document: Mapping[str, Any]) -> str:
@@ -38,22 +56,23 @@ def _stop(document: Mapping[str, Any]) -> str:
     return ", stopped by its diagnosis" if early and "diagnostics" in document["config"] else ""
 
 
-def print_run(folder: "RunFolder") -> None:
-    """The run for a person."""
-    from crh_train.run_summary import run_document
+def _progress(document: Mapping[str, Any]) -> str:
+    if document["status"] == "damaged":
+        return f"not known: {document['message']}"
+    epochs = f"epoch {document['epochs']} of {document['config']['engine']['epochs']}"
+    return f"{document['steps']} steps, {epochs}{_stop(document)}"
 
-    document = run_document(folder)
+
+def print_run(document: Mapping[str, Any]) -> None:
+    """A `run_document` for a person."""
     config, validation = document["config"], document["validation"]
     choices = " · ".join(config[part]["name"] for part in ("data", "task", "model", "loss", "optimizer", "scheduler"))
     rows = [
-        ("run", f"{document['run']}  ({document['status']})"),
+        ("run", f"{document['run']}  ({'DAMAGED' if document['status'] == 'damaged' else document['status']})"),
         ("configuration", " ".join([document["conf"], *document["overrides"]])),
         ("parts", choices),
         ("seed", str(document["seed"])),
-        (
-            "progress",
-            f"{document['steps']} steps, epoch {document['epochs']} of {config['engine']['epochs']}{_stop(document)}",
-        ),
+        ("progress", _progress(document)),
         ("last loss", "–" if document["last_loss"] is None else document["last_loss"]),
     ]
     if validation is not None:
@@ -67,7 +86,7 @@ def print_run(folder: "RunFolder") -> None:
         ("dataset state", document["dataset_state"]),
         ("program", document["program"]),
         ("checkpoint", document["checkpoint"] or "–"),
-        ("chronicle head", document["chronicle_head"]),
+        ("chronicle head", document["chronicle_head"] or "–"),
         ("report", document["report"] or "–"),
     ]
     fields(rows)

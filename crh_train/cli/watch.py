@@ -137,14 +137,15 @@ def _drawn(state: "RunState", console: "Console", signs: "Signs", rows: int | No
 
 def _print(state: "RunState", folder: "RunFolder", console: "Console", signs: "Signs", image: bool | None) -> None:
     from crh_train.cli.show import next_step, print_run
+    from crh_train.run_summary import run_document
 
     console.print(_drawn(state, console, signs, SNAPSHOT_ROWS), soft_wrap=True)
     if state.problem is None:
         if state.status == "finished":
-            print_run(folder)
+            print_run(run_document(folder))
             if image is not False:
                 _show_picture(folder, console, forced=image is True)
-        following(next_step(folder))
+        following(next_step(folder, state.status))
 
 
 def _show_picture(folder: "RunFolder", console: "Console", forced: bool) -> None:

@@ -29,6 +29,7 @@ class Row(NamedTuple):
 
 class _Curve(NamedTuple):
     title: str
+    short: str  # its title where there is little room
     points: Values | None
     line: Values
     style: str
@@ -49,7 +50,8 @@ def render(state: RunState, width: int, height: int, signs: Signs) -> list[Row]:
 
 def _head(state: RunState, width: int, signs: Signs) -> list[str]:
     title = _fitted(signs.shown(f"{state.name}  {state.configuration}"), width, signs)
-    return [title, _bar(state, width, signs), *_wrapped([signs.shown(fact) for fact in _facts(state)], width, signs)]
+    bar = [_bar(state, width, signs)] if state.problem is None else []
+    return [title, *bar, *_wrapped([signs.shown(fact) for fact in _facts(state)], width, signs)]
 
 
 def _bar(state: RunState, width: int, signs: Signs) -> str:
@@ -60,7 +62,11 @@ def _bar(state: RunState, width: int, signs: Signs) -> str:
 
 
 def _facts(state: RunState) -> list[str]:
-    facts = [_status(state), f"step {state.steps} of {state.total}", f"epoch {state.epoch} of {state.epochs}"]
+    if state.problem is None:
+        facts = [_status(state), f"step {state.steps} of {state.total}", f"epoch {state.epoch} of {state.epochs}"]
+    else:  # how far the run came cannot be told from what is left of its chronicle
+        facts = ["DAMAGED", f"good up to step {state.steps} of {state.total}"]
+        facts += [_status(state)] if state.status == "running" else []
     if (each := state.step_seconds) is not None and each > 0:
         facts += [f"{1 / each:.3g} steps/s", f"{1 / each / state.steps_per_epoch:.3g} epochs/s"]
     if state.status == "running" and state.steps < state.total:
@@ -136,29 +142,36 @@ def _curves(state: RunState, width: int, height: int, signs: Signs) -> list[Row]
 def _chosen(state: RunState) -> tuple[_Curve, _Curve, _Curve]:
     curves = state.curves
     return (
-        _Curve("loss", curves.loss, curves.smoothed_loss, "cyan"),
-        _Curve("learning rate", None, curves.lr, "green"),
-        _Curve("gradient norm", curves.grad_norm, curves.smoothed_grad_norm, "green"),
+        _Curve("loss", "loss", curves.loss, curves.smoothed_loss, "cyan"),
+        _Curve("learning rate", "rate", None, curves.lr, "green"),
+        _Curve("gradient norm", "grad norm", curves.grad_norm, curves.smoothed_grad_norm, "green"),
     )
 
 
 def _panel(curve: _Curve, width: int, height: int, signs: Signs) -> list[str]:
     """Title and curve in `height` rows: points are the values, the line is smoothed, where there are points."""
     values = curve.line if curve.points is None else curve.points
-    on, missing = chart.scale(values), int(np.count_nonzero(~np.isfinite(values)))
-    facts = [f"{curve.title} {values[-1]:.4g}"]
-    if curve.points is not None:
-        facts.append(f"smoothed {curve.line[-1]:.4g}")
-    if on is not None and on.logarithmic:
-        facts.append("log scale")
-    if missing:
-        facts.append(f"{missing} not finite")
-    title = _fitted(signs.separator.join(facts), width, signs)
+    on = chart.scale(values)
+    title = _title(curve, values, on is not None and on.logarithmic, width, signs)
     if on is None:
         return [title, *[""] * (height - 1)]
     rows = chart.draw(curve.points, curve.line, on, width - _LABEL, height - 1, signs)
     labels = [f"{on.high:.3g}", *[""] * (height - 3), f"{on.low:.3g}"]
     return [title, *(f"{label:>{_LABEL - 1}}{signs.tick}{row}" for label, row in zip(labels, rows, strict=True))]
+
+
+def _title(curve: _Curve, values: Values, logarithmic: bool, width: int, signs: Signs) -> str:
+    """What the curve is and its last values, in shorter words where there is no room; then without the last facts. No
+    number is cut: a part of one would pass for another."""
+    missing = int(np.count_nonzero(~np.isfinite(values)))
+    more = (["log scale"] if logarithmic else []) + ([f"{missing} not finite"] if missing else [])
+    tried: list[str] = []
+    for title, average in ((curve.title, "smoothed"), (curve.title, "ema"), (curve.short, "ema")):
+        smoothed = [] if curve.points is None else [f"{average} {curve.line[-1]:.4g}"]
+        facts = [f"{title} {values[-1]:.4g}", *smoothed, *more]
+        tried.append(signs.separator.join(facts))
+    tried += [signs.separator.join(facts[:count]) for count in range(len(facts) - 1, 0, -1)]
+    return next((text for text in tried if cell_len(text) <= width), curve.short)
 
 
 def _axis(state: RunState, width: int) -> str:

@@ -77,7 +77,7 @@ def document(state: RunState) -> dict[str, Any]:
     each = state.step_seconds
     return {
         "run": state.name,
-        "status": state.status,
+        "status": state.status if state.problem is None or state.status == "running" else "damaged",
         "writer": state.writer,
         "configuration": state.configuration,
         "step": state.steps,

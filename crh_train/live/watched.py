@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 
 from crh_train import run_lock
 from crh_train.chronicle import LINES_NAME
@@ -9,6 +10,7 @@ from crh_train.chronicle_audit import opened
 from crh_train.errors import CorruptRun, RunNotFound
 from crh_train.live.chronicle_reader import ChronicleReader
 from crh_train.live.state import RunState
+from crh_train.run_folder import StoredCheckpoint
 from crh_train.run_store import RunFolder
 from crh_train.shape import misfit
 
@@ -49,6 +51,7 @@ class Watched:
         with opened(folder.path / LINES_NAME) as lines:
             found = os.fstat(lines.fileno())
         running, stored = self._status == "running", folder.checkpoints()
+        unread = max(found.st_size - reader.offset.bytes, 0)
         return RunState(
             name=folder.name,
             argument=folder.argument,
@@ -58,8 +61,17 @@ class Watched:
             epochs=self._epochs,
             steps_per_epoch=self._steps_per_epoch,
             curves=reader.curves(),
-            unread=max(found.st_size - reader.offset.bytes, 0),
+            unread=unread,
             checkpoint=stored[-1].name.text.removesuffix(".chk") if stored else None,
             silence=max(time.time() - found.st_mtime, 0.0),
-            problem=reader.torn if reader.problem is None and self._status == "finished" else reader.problem,
+            problem=reader.problem or self._missing(unread, stored),
         )
+
+    def _missing(self, unread: int, stored: Sequence[StoredCheckpoint]) -> str | None:
+        """Why good lines are not all the lines of a finished run: those of any other may end early."""
+        lines, saved = self._reader.offset.records, stored[-1].name.step if stored else 0
+        if self._status != "finished":
+            return None
+        if self._reader.torn is not None or unread or lines == saved:
+            return self._reader.torn
+        return f"{LINES_NAME} ends at step {lines}, the newest checkpoint is of step {saved}: something is missing"
