@@ -2,6 +2,7 @@
 same files give the same page wherever they lie.
 """
 
+import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,11 @@ from crh_train import plain_json
 from crh_train.checkpoint_header import CheckpointName
 from crh_train.chronicle import ChronicleRecord
 from crh_train.chronicle_audit import audit
+from crh_train.compose import compose, packaged_conf
+from crh_train.config import semantic
 from crh_train.diagnosis_summary import diagnosis_document
-from crh_train.errors import CorruptRun
+from crh_train.digest import digest_json
+from crh_train.errors import ConfigError, CorruptRun
 from crh_train.regular_file import read_regular
 from crh_train.replay_records import records
 from crh_train.replay_report import ReplayReport
@@ -45,6 +49,8 @@ _CASES: Shape = {
     ...: object,
 }
 _MOST_CLASSES = 250
+_OF_A_MACHINE = ("devices", "processes", "process", "coordinator", "threads", "progress", "cache", "compilation_cache")
+"""Keys of `runtime` that say where a run is made, and no part of what it leaves."""
 
 
 class Metric(NamedTuple):
@@ -63,7 +69,8 @@ class Panel(NamedTuple):
     slice: int
     metric: str
     chosen: Sequence[str]
-    scores: Mapping[str, Any]
+    scores: Mapping[str, Any]  # of the slice, or of the case where a slice has none
+    case_scores: Mapping[str, Any]  # none in a run that kept no table of its cases
     images: Mapping[str, np.ndarray]  # some of `IMAGES`; [H, W] float32, classes as whole numbers
 
 
@@ -85,7 +92,9 @@ class Contents:
     manifest: Mapping[str, Any]
     sessions: Sequence[Mapping[str, Any]]
     program: Mapping[str, Any]  # program.json
-    records: Sequence[ChronicleRecord]
+    command: Sequence[str]  # what made the run, without what is of the machine alone
+    packaged: bool  # whether the packaged configurations alone make the same of that
+    records: Sequence[ChronicleRecord]  # the good ones; not all where the run's status is "damaged"
     checkpoints: Sequence[CheckpointName]
     held: Held | None  # None: the run is not finished
     diagnosis: Mapping[str, Any]
@@ -98,11 +107,14 @@ def read(folder: RunFolder) -> Contents:
     run = run_document(folder)
     found: list[ChronicleRecord] = []
     audit(folder.path, folder.run_hash, found.append)
+    command, packaged = again(run)
     return Contents(
         run=run,
         manifest=folder.manifest(),
         sessions=folder.sessions(),
         program=folder.program_document(),
+        command=command,
+        packaged=packaged,
         records=found,
         checkpoints=[stored.name for stored in folder.checkpoints()],
         held=_held(folder) if folder.finished else None,
@@ -110,6 +122,26 @@ def read(folder: RunFolder) -> Contents:
         verification=verify_run(folder),
         replays=records(folder),
     )
+
+
+def again(run: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The words after `crh-train run` that make a run again on any machine, and whether the packaged configurations
+    alone make the same of them. Which other files took part is not recorded, but what they came to is."""
+    overrides = [word for word in run["overrides"] if not _of_a_machine(word)]
+    return [f"conf={run['conf']}", *overrides], _packaged(run, overrides)
+
+
+def _of_a_machine(override: str) -> bool:
+    section, _, key = override.partition("=")[0].partition(".")
+    return section == "runtime" and key in _OF_A_MACHINE
+
+
+def _packaged(run: Mapping[str, Any], overrides: Sequence[str]) -> bool:
+    try:
+        config = compose(run["conf"], overrides, [packaged_conf()])
+    except ConfigError:
+        return False
+    return digest_json(semantic(config)) == digest_json(run["config"]) and config.engine.seed == run["seed"]
 
 
 def _held(folder: RunFolder) -> Held:
@@ -161,15 +193,35 @@ def _panels(folder: RunFolder) -> tuple[int, list[Panel]]:
         )
     if not 0 <= index["classes"] <= _MOST_CLASSES:
         raise _unreadable(folder, "cases.json", f"expected at most {_MOST_CLASSES} classes, found {index['classes']}")
+    cases = _case_scores(folder) if (folder.path / "reports" / "case_metrics.csv").exists() else {}
     panels = [
         Panel(
             **{key: panel[key] for key in ("case", "slice", "metric", "chosen")},
             scores={name: value for name, value in panel["scores"].items() if is_number(value)},
+            case_scores=cases[panel["case"]] if panel["case"] in cases else {},
             images=dict(zip(index["images"], images, strict=True)),
         )
         for panel, images in zip(index["panels"], arrays, strict=True)
     ]
     return index["classes"], panels
+
+
+def _case_scores(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """What each held-out case scores by itself, of the metrics that the run has."""
+    known = _report(folder, "validation_metrics.json", {"metrics": dict, ...: object})["metrics"]
+    data = read_regular(folder.path / "reports" / "case_metrics.csv", MAX_DOCUMENT_BYTES, CorruptRun)
+    try:
+        header, *rows = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+        named = [dict(zip(header, row, strict=True)) for row in rows]
+        return {
+            row["case"]: {name: _csv_number(row[name]) for name in row if name in known and row[name]} for row in named
+        }
+    except (ValueError, KeyError, csv.Error) as error:
+        raise _unreadable(folder, "case_metrics.csv", str(error)) from error
+
+
+def _csv_number(text: str) -> float | str:
+    return text if text in _NOT_FINITE else float(text)
 
 
 def _report(folder: RunFolder, name: str, shape: Shape) -> Any:

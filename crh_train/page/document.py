@@ -112,7 +112,8 @@ def _trained(contents: Contents) -> dict[str, Any]:
         "preprocessing": {  # beyond what the configuration says
             key: words.setting(value)
             for key, value in manifest["preprocessing"].items()
-            if not (key in config["data"] and config["data"][key] == value)
+            # The version of the code that prepared is no setting, and stands in manifest.json.
+            if key != "version" and not (key in config["data"] and config["data"][key] == value)
         },
         "files": manifest["files"][:_MOST_FILES],
         "more_files": max(0, len(manifest["files"]) - _MOST_FILES),
@@ -136,8 +137,10 @@ def _proof(contents: Contents) -> dict[str, Any]:
             ("program", run["program"], "of program.json, which names the archived functions that the steps ran"),
             (
                 "chronicle head",
-                run["chronicle_head"],
-                f"of the chain over {words.counted(run['steps'], 'line')}, timestamps left out",
+                run["chronicle_head"] or words.NONE,
+                f"of the chain over {words.counted(run['steps'], 'line')}, timestamps left out"
+                if run["chronicle_head"] is not None
+                else "of a chain that is damaged",
             ),
             (
                 "last checkpoint",
@@ -160,4 +163,5 @@ def _proof(contents: Contents) -> dict[str, Any]:
             for session in contents.sessions
         ],
         "train_command": words.train_command(contents),
+        "packaged": contents.packaged,
     }

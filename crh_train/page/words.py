@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
     good: bool | None  # None: not known
     word: str
-    sentence: str
+    sentence: str  # goes on after the word and a colon
 
 
 def aim(contents: Contents) -> str:
@@ -113,13 +113,22 @@ def _minus(text: str) -> str:
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
-def scores(panel: Panel) -> list[tuple[str, str]]:
-    """What a shown slice scores, from the model's input to its output where both are known."""
+def scores(panel: Panel) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a shown slice scores, and its case by the metric that it was chosen by; each with whose scores they are."""
+    case = {name: panel.case_scores[name] for name in panel.scores if name in panel.case_scores}
+    if "output" not in panel.images or (case and case == panel.scores):
+        return [("the case", _scores(panel.scores))]
+    chosen_by = {name: case[name] for name in (panel.metric, BASELINE + panel.metric) if name in case}
+    return [("this slice", _scores(panel.scores)), *([("the case", _scores(chosen_by))] if chosen_by else [])]
+
+
+def _scores(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """From the model's input to its output where both are known."""
     rows = []
-    for name in (name for name in sorted(panel.scores) if not name.startswith(BASELINE)):
-        found = value(name, panel.scores[name])
-        before = value(name, panel.scores[BASELINE + name]) if BASELINE + name in panel.scores else None
-        rows.append((label(name), found if before is None else f"{before} → {found}"))
+    for name in (name for name in sorted(found) if not name.startswith(BASELINE)):
+        after = value(name, found[name])
+        before = value(name, found[BASELINE + name]) if BASELINE + name in found else None
+        rows.append((label(name), after if before is None else f"{before} → {after}"))
     return rows
 
 
@@ -154,39 +163,43 @@ def verified(contents: Contents) -> Verdict:
             f"{counted(found.checkpoints_checked, 'checkpoint')}, {counted(found.last_good_line or 0, 'line')} of the "
         )
         said += f"chronicle, {counted(found.program_files_checked, 'function')} of the program and "
-        said += f"{counted(found.reports_checked, 'report')} are what was written, and agree."
+        said += f"{counted(found.reports_checked, 'report')} are what was written, and agree"
         return Verdict(True, "good", said)
     damage = sum(finding.severity == "damage" for finding in found.findings)
     what = "1 thing is" if damage == 1 else f"{grouped(damage)} things are"
-    return Verdict(False, "DAMAGED", f"{what} not what was written. Trust nothing below.")
+    return Verdict(False, "DAMAGED", f"{what} not what was written; trust nothing below")
 
 
 def replayed(contents: Contents) -> Verdict:
     """Of all records together: one that differs outweighs any number that do not."""
     found = contents.replays
     if not found:
-        return Verdict(None, "not replayed", "No replay is recorded with this run. The command stands at the end.")
+        return Verdict(None, "not replayed yet", f"do it with crh-train replay {contents.run['run']}")
     differing = next((each for each in found if not each.identical), None)
     if differing is not None:
-        return Verdict(False, "DIFFERENT", f"A replay of {steps(differing)} gave other bits: {differs(differing)}.")
-    covered = coverage(found)
-    whole = covered == contents.run["steps"]
-    what = "every step" if whole else f"{grouped(covered)} of {counted(contents.run['steps'], 'step')}"
-    said = f"Replayed {what}: every number and every saved state had the same bits."
-    return Verdict(True, "identical" if whole else "identical in part", said)
+        span = (differing.first_step, differing.first_step + differing.steps_compared)
+        return Verdict(False, "DIFFERENT", f"{_ranges([span])}: {differs(differing)}")
+    covered, total = coverage(found), contents.run["steps"]
+    if total is None:
+        said = f"{_ranges(covered)} had the same bits, but the chronicle that they were compared with is damaged now"
+        return Verdict(None, "not known", said)
+    done = sum(last - first for first, last in covered)
+    whole = f"all {counted(total, 'step')}"
+    return Verdict(True, "identical", whole if done == total else f"{_ranges(covered)} ({grouped(done)} of {total:,})")
 
 
-def coverage(found: Sequence[ReplayReport]) -> int:
-    """How many steps some identical replay did."""
-    done, total = 0, 0
+def coverage(found: Sequence[ReplayReport]) -> list[tuple[int, int]]:
+    """The steps that some identical replay did: how many were done before each stretch of them, and after it."""
+    joined: list[tuple[int, int]] = []
     for first, last in sorted((each.first_step, each.first_step + each.steps_compared) for each in found):
-        total += max(0, last - max(first, done))
-        done = max(done, last)
-    return total
+        if joined and first <= joined[-1][1]:
+            first, last = joined[-1][0], max(last, joined.pop()[1])
+        joined.append((first, last))
+    return joined
 
 
-def steps(report: ReplayReport) -> str:
-    return f"steps {report.first_step + 1}–{report.first_step + report.steps_compared}"
+def _ranges(spans: Sequence[tuple[int, int]]) -> str:
+    return f"steps {', '.join(f'{first + 1} to {last}' for first, last in spans)}"
 
 
 def differs(report: ReplayReport) -> str:
@@ -232,9 +245,8 @@ def machine(fingerprint: Mapping[str, Any]) -> str:
 
 
 def train_command(contents: Contents) -> str:
-    """The command that made the run, quoted for a shell."""
-    words = [f"conf={contents.run['conf']}", *contents.run["overrides"]]
-    return " ".join(["crh-train", "run", *map(shlex.quote, words)])
+    """The command that makes the run again on any machine, quoted for a shell."""
+    return " ".join(["crh-train", "run", *map(shlex.quote, contents.command)])
 
 
 def setting(found: Any) -> str:
