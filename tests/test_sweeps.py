@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from command_line import LIMIT, TINY, copied, crh, document, only_run, refused
 from conftest import Made
+from store_samples import flip
 
+from crh_train.chronicle import LINES_NAME
 from crh_train.run_store import RunFolder, RunStore
 
 SWEEP = ("run", "-m", *TINY, "engine.seed=0,1")
@@ -237,6 +239,11 @@ def test_a_run_that_the_ledger_does_not_know_is_not_done_again(
     for command in (["list"], ["gc"]):  # for which the folder of the ledgers is no run
         assert crh(*command, "--json", env=env, cwd=tmp_path).stdout.count("sweeps") == 0
     assert (tmp_path / "runs" / "sweeps").is_dir()
+    flip(tmp_path / "runs" / both[0].name / LINES_NAME, 900)
+    said = crh(*SWEEP, env=env, cwd=tmp_path)
+    assert said.returncode == 3
+    (error,) = [line for line in said.stderr.splitlines() if line.startswith("error: ")]
+    assert f"run {both[0].name} is DAMAGED: " in error
 
 
 def test_a_mistake_in_every_combination_leaves_nothing_behind(env: dict[str, str], tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from crh_train.cli import launcher_runs
 from crh_train.cli.child_run import Work
 from crh_train.cli.output import emit, following, say, table
 from crh_train.cli.parallel_runs import Event, in_parallel, threads_each
+from crh_train.cli.show import damaged
 from crh_train.combinations import Combination, StoredRuns
 from crh_train.compose import expand_sweep, search_path
 from crh_train.config import RunConfig
-from crh_train.errors import ConfigError, Diverged, Interrupted, UsageError
+from crh_train.errors import ConfigError, CorruptChronicle, Diverged, Interrupted, UsageError
 from crh_train.ledger import Ledger, Place
 from crh_train.promises import depends_on_machine
 from crh_train.run_folder import DEFAULT_ROOT, RunFolder, runs_option
@@ -149,7 +150,12 @@ class _Sweep:
         state = combinations.state(record, run, self._asked.retry_diverged)
         if state == "finished" and run is not None:
             run.confirm_finished()
-            self._finished(number, {**run_document(run), "already_finished": True})
+            document = run_document(run)
+            if document["status"] == "damaged":
+                found = {"error": CorruptChronicle.__name__, "message": damaged(run, document["message"])}
+                self._failure(number, {**found, "exit_code": CorruptChronicle.exit_code})
+                return None
+            self._finished(number, {**document, "already_finished": True})
             _tell(f"{self._label(number)} {' '.join(each.words)}: done already")
             return None
         if state == "diverged" and record is not None:
