@@ -99,19 +99,29 @@ def written_out(program: Callable[[core.JaxprEqn], Callable[..., Any]]) -> Rule:
 
 
 def of_contraction(function: Callable[..., Array]) -> Rule:
-    """A rule for contractions: exact of integers as they are; beside a float, an integer is the float nearest to it."""
+    """A rule for contractions: exact of integers as they are; beside a float, or for one, an integer is the float
+    nearest to it. A real result of complex operands is the real part.
+    """
     structured = of_arrays(Kind.ORDER_FREE, function)
 
     def apply(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
-        dtypes = {x.dtype for x in operands}
-        if not any(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
+        aval: Any = equation.outvars[0].aval
+        if not any(jnp.issubdtype(x.dtype, jnp.inexact) for x in (*operands, aval)):
             return as_it_is(scope, equation, operands)
-        common = np.dtype(jnp.complex64 if jnp.complex64 in dtypes else jnp.float32)
-        applied: list[Array] = structured.apply(scope, equation, [storage.convert(x, common) for x in operands])
-        return applied
+        if not jnp.issubdtype(aval.dtype, jnp.inexact):
+            raise NotImplementedError(f"floats to {aval.dtype}; leave out preferred_element_type, then convert")
+        common = _computed_in(*(x.dtype for x in operands))
+        (result,) = structured.apply(scope, equation, [storage.convert(x, common) for x in operands])
+        return [storage.convert(result, _computed_in(aval.dtype))]
 
     return Rule(Kind.ORDER_FREE, apply)
 
 
 def of_each(kind: Kind, functions: Mapping[str, Callable[..., Array]]) -> dict[str, Rule]:
     return {name: of_elements(kind, function) for name, function in functions.items()}
+
+
+def _computed_in(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """What arithmetic of these types has. NumPy's types equal those of JAX, but do not hash like them."""
+    is_complex = any(dtype == jnp.complex64 for dtype in dtypes)
+    return np.dtype(np.complex64 if is_complex else np.float32)
