@@ -111,6 +111,30 @@ def test_a_function_of_nothing_is_refused(arguments: tuple[Any, ...]) -> None:
         portable(lambda *_: jnp.ones(3) * 2)(*arguments)
 
 
+def test_a_sum_of_too_many_terms_is_refused_by_name_and_line() -> None:
+    many = jax.ShapeDtypeStruct((2**30 + 1,), jnp.float32)
+    line = rf"a sum has at most {2**30} terms, not {2**30 + 1}: add parts of it first, at .*test_portable_refusals"
+    for function, primitive in ((lambda x: jnp.sum(x), "reduce_sum"), (lambda x: lax.cumsum(x), "cumsum")):
+        with pytest.raises(NotPortable, match=f"^{primitive} is not portable here: {line}"):
+            jax.eval_shape(portable(function), many)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_explicit_sharding_is_refused(compiled: bool) -> None:
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    advice = r"sharded over \['rows'\] of AxisType.Explicit; make the mesh with axis_types=\(jax.sharding.AxisType.Auto"
+    transformed = portable(lambda x: jnp.exp(x))
+    with pytest.raises(NotPortable, match=f"^an argument is not portable: .*{advice}"):
+        (jax.jit(transformed) if compiled else transformed)(jax.device_put(X, rows))
+    with jax.set_mesh(mesh):
+        resharded = portable(lambda x: jnp.exp(jax.sharding.reshard(x, rows)))
+        with pytest.raises(NotPortable, match=f"^exp is not portable here: .*{advice}.*, at .*test_portable_refusals"):
+            (jax.jit(resharded) if compiled else resharded)(X)
+        whole = jax.shard_map(jnp.exp, in_specs=rows.spec, out_specs=rows.spec)
+        assert jax.jit(portable(lambda x: whole(jax.sharding.reshard(x, rows))))(X).shape == X.shape
+
+
 @pytest.mark.parametrize("digits", [1, 5, 0])
 def test_other_digits_are_refused(digits: int) -> None:
     with pytest.raises(NotPortable, match=rf"digits={digits} is not one of \(2, 3, 4\)"):

@@ -130,10 +130,10 @@ def power_of_two(exponents: Array) -> Array:
 def sum_bits(terms: int) -> int:
     """Bits that each of `terms` integers may have for all their partial sums to be exact in float64.
 
-    Raises `ValueError` for more than 2^30 terms.
+    Raises `NotImplementedError` for more than 2^30 terms.
     """
     if terms > LARGEST_SUM:
-        raise ValueError(f"a portable sum has at most {LARGEST_SUM} terms, not {terms}: add parts of it first")
+        raise NotImplementedError(f"a sum has at most {LARGEST_SUM} terms, not {terms}: add parts of it first")
     return SUM_BITS - math.ceil(math.log2(max(terms, 1)))
 
 
