@@ -53,6 +53,8 @@ def portable(fun: Callable[P, R], *, digits: int = 3) -> Callable[P, R]:
             return fun(*again_args, **again_kwargs)
 
         closed, returned = jax.make_jaxpr(flat, return_shape=True)(*leaves)
+        for explicit in filter(None, map(_explicitly_sharded, closed.in_avals)):
+            raise NotPortable(f"an argument is not portable: {explicit}")
         with jax.enable_x64(True):
             arrays = [_array(leaf, aval) for leaf, aval in zip(leaves, closed.in_avals, strict=True)]
             scope = Scope(make_fence(*_witnesses(arrays)), Accuracy(digits), evaluate)
@@ -118,6 +120,9 @@ def _apply(scope: Scope, equation: core.JaxprEqn, rule: Rule, operands: list[_Va
         dtype = getattr(atom.aval, "dtype", None)
         if dtype is not None and jnp.issubdtype(dtype, jnp.inexact) and dtype not in FLOATS:
             raise NotImplementedError(f"portable arithmetic is float32's, not {dtype}'s; cast to float32")
+        explicit = _explicitly_sharded(atom.aval)
+        if explicit and rule.kind not in (Kind.MOVED, Kind.CONTROL):
+            raise NotImplementedError(explicit)
     avals: list[Any] = [variable.aval for variable in equation.outvars]
     if rule.kind is Kind.MOVED:
         floats = [value for value in operands if jnp.issubdtype(value.array.dtype, jnp.inexact)]
@@ -155,14 +160,29 @@ def _user_line(equation: core.JaxprEqn) -> str | None:
     return None
 
 
+def _explicitly_sharded(aval: Any) -> str | None:
+    """Why an array has no portable meaning that is spread over an axis on which JAX wants each operation's sharding
+    said, as no rule does; None of another.
+    """
+    sharding = getattr(aval, "sharding", None)
+    if sharding is None:
+        return None
+    spread = {axis for entry in sharding.spec for axis in (entry if isinstance(entry, tuple) else (entry,))}
+    axes = [axis for axis in sharding.mesh.explicit_axes if axis in spread]
+    return (
+        f"{aval.str_short()} is sharded over {axes} of AxisType.Explicit; make the mesh with "
+        "axis_types=(jax.sharding.AxisType.Auto,), one for each of its axes"
+        if axes
+        else None
+    )
+
+
 def _array(leaf: Any, aval: Any) -> Array:
     return leaf if jnp.issubdtype(aval.dtype, jax.dtypes.extended) else jnp.asarray(leaf, aval.dtype)
 
 
 def _witnesses(arrays: Sequence[Array]) -> list[Array]:
-    """What the fence is made from: every array that has an element, because the caller may know all but one when it is
-    compiled.
-    """
+    """What the fence is made from: every array that has an element, because the compiler may know all but one."""
     plain = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in arrays]
     filled = [x for x in plain if x.size and x.dtype != jax.dtypes.float0]
     if not filled:
