@@ -13,7 +13,7 @@ from crh_train.portable import portable, table
 from crh_train.portable.rules import Kind
 from crh_train.portable.table import RULES
 
-OF_LAX, FROM_ELSEWHERE = "**Primitives of jax.lax**", "**Primitives from elsewhere in JAX:**"
+OF_LAX, FROM_ELSEWHERE = "**Primitives of jax.lax**", "**Primitives from elsewhere**"
 
 
 def listed(text: str) -> list[tuple[str, str]]:

@@ -26,9 +26,9 @@ takes by itself are rounded there. Not across versions of jax for one Python sou
 archived program carries a run over. Not float64 and not 8-bit floats, which are refused. And no derivatives: they are
 taken inside, `portable(jax.grad(loss))`, because bits have none.
 
-**In order of reading.** `fences` and `storage` (what every rule is made of), `fixed_point` (exact sums), `scope` (what
-a rule is given), `elementwise`, `polynomial` with `exponential`, `trigonometric` and `special`, `contraction`,
-`convolution` with `convolution_lowerings`, `sums` and `windows`, `ranks` with `ordering`, `scattering`,
+**In order of reading.** `witness`, `fences` and `storage` (what every rule is made of), `fixed_point` (exact sums),
+`scope` (what a rule is given), `elementwise`, `polynomial` with `exponential`, `trigonometric` and `special`,
+`contraction`, `convolution` with `convolution_lowerings`, `sums` and `windows`, `ranks` with `ordering`, `scattering`,
 `complex_numbers`, `fourier`, `collectives`, `control`, `gamma`; then `rules` (what a rule is), `table` (from a
 primitive to its rule) and `transform` (the walk).
 
@@ -56,9 +56,10 @@ primitive to its rule) and `transform` (the walk).
   custom_linear_solve igamma igamma_grad_a igammac polygamma ragged_all_to_all regularized_incomplete_beta
   rng_bit_generator rng_uniform select_and_scatter zeta
 
-**Primitives from elsewhere in JAX:**
+**Primitives from elsewhere** (`portable_witness` is `witness`'s own, all others are JAX's):
 
-- *moved data* (bits go elsewhere as they are, denormals and NaNs too): copy_p mesh_cast pbroadcast pvary reshard
+- *moved data* (bits go elsewhere as they are, denormals and NaNs too): copy_p mesh_cast pbroadcast portable_witness
+  pvary reshard
 - *integer* (exact as XLA has them): random_bits random_clone random_fold_in random_seed random_split random_unwrap
   random_wrap threefry2x32
 - *exact* (nothing is rounded, or once from an exact value; zeros and NaN have one meaning): empty

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from crh_train.portable.witness import unknown
+
 SMALLEST = np.float32(2.0**-125)  # one binade above the smallest normal: machines differ in when they call one tiny
 CANONICAL_NAN = np.uint32(0x7FC00000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -33,16 +35,16 @@ class Fence(NamedTuple):
 
 
 def make_fence(*witnesses: Array) -> Fence:
-    """A fence whose zero is computed from `witnesses`, arrays with one element or more, one of them known only at run
-    time.
+    """A fence whose zero is computed from `witnesses`, arrays with one element or more.
 
     The zero is whether the second of some sorted words is below the first. A compiler that folds it would have to know
     what a sort does: a zero that follows from the bits of the data alone is folded by LLVM (tried). XLA folds a sort of
-    constants.
+    constants, so what is sorted is kept `unknown` to it; not where a program that was exported, with parameters then,
+    is called with constants.
     """
     firsts = [lax.reshape(lax.slice(x, (0,) * x.ndim, (1,) * x.ndim), (1,)) for x in witnesses]
     words = [_word(first) for first in firsts]
-    ordered = lax.sort(lax.concatenate([words[0] ^ _SCRAMBLE, *words], 0))
+    ordered = lax.sort(unknown(lax.concatenate([words[0] ^ _SCRAMBLE, *words], 0)))
     return Fence(lax.convert_element_type(lax.gt(ordered[0], ordered[1]), jnp.uint32))
 
 

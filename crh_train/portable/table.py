@@ -117,6 +117,7 @@ _MOVED = [
     "optimization_barrier",
     "pad",
     "pbroadcast",
+    "portable_witness",
     "ppermute",
     "pvary",
     "reshape",
