@@ -37,6 +37,10 @@ def test_what_is_only_moved_keeps_its_bits() -> None:
             "carried": carried,
             "stacked": stacked,
             "of a branch": lax.cond(x[5] > 0, lambda x: x, lambda x: -x, x),
+            "put at one place": x.at[3].set(x[3]),
+            "put at all": x[::-1].at[jnp.arange(8)].set(x),
+            "put at none": x.at[jnp.array([8, 9])].set(1.0, mode="drop"),
+            "beside a key": lax.sort((jnp.asarray(order), x[jnp.asarray(order)]), num_keys=1)[1],
             "in a call": jax.jit(lambda x: x[::-1])(x)[::-1],
         }
 
@@ -44,7 +48,17 @@ def test_what_is_only_moved_keeps_its_bits() -> None:
         assert same_bits(found, HARD), name
     for dtype in (jnp.bfloat16, jnp.float16):
         every = np.arange(2**16, dtype=np.uint16).view(dtype)
-        assert np.array_equal(run(lambda x: x[::-1], every)[::-1].view(np.uint16), every.view(np.uint16))
+        backwards = [
+            lambda x: x[::-1],
+            lambda x: lax.sort((-jnp.arange(2**16), x), num_keys=1)[1],
+            lambda x: x.at[jnp.arange(2**16)].set(x[::-1]),
+            lambda x: lax.sort((-jnp.arange(2**16), x.at[5].set(x[5])), num_keys=1)[1],
+        ]
+        for function in backwards:
+            assert np.array_equal(run(function, every)[::-1].view(np.uint16), every.view(np.uint16))
+    pairs = HARD.reshape(4, 2).copy().view(np.complex64)[:, 0]
+    for function in (lambda x: x.at[1].set(x[1]), lambda x: x[::-1].at[jnp.arange(4)].set(x)):
+        assert same_bits(run(function, pairs).view(np.float32), HARD)
 
 
 def test_arithmetic_takes_denormals_for_zero_and_makes_none() -> None:
@@ -88,6 +102,8 @@ def test_a_nan_that_arithmetic_makes_has_one_pattern() -> None:
             "of a root": jnp.sqrt(jnp.stack([-infinity, x])),
             "of a logarithm": jnp.log(-infinity),
             "sorted": jnp.sort(jnp.stack([x, x])),
+            "sorted beside a key": lax.sort((jnp.arange(2), jnp.stack([-nan, x * 1])), num_keys=1)[1],
+            "overwriting": jnp.zeros(2).at[jnp.arange(2)].set(jnp.stack([-nan, x * 1])),
             "moved on": jnp.stack([nan, nan])[::-1],
             "carried": carried,
             "stacked": stacked,
@@ -148,6 +164,21 @@ def test_a_fence_stays_where_only_one_argument_is_unknown_to_the_compiler() -> N
     known = (0.1, jnp.zeros((), jnp.int32))
     program = jax.jit(lambda x: portable(lambda x, *_: jnp.sin(x) / 3)(x, *known)).lower(x).compile()
     assert " sort(" in program.as_text(), "the compiler has evaluated the fence"
+
+
+def test_parameters_of_a_program_make_its_fence_without_a_barrier() -> None:
+    """So the programs that runs archived are those that today's code makes."""
+
+    def program(key: Array, x: Array) -> Array:
+        return jnp.exp(x) / jax.random.uniform(key, (3,))
+
+    key, x = jax.random.key(0), np.ones(3, np.float32)
+    for arguments in ((key, x), (key, x.astype(np.int32)), (key, x > 0)):
+        assert "optimization_barrier" not in jax.jit(portable(program)).lower(*arguments).as_text()
+    exported = jax.export.export(jax.jit(portable(jnp.exp)), platforms=("cpu", "cuda"))(x)
+    assert "sort" in exported.mlir_module()
+    assert "optimization_barrier" not in exported.mlir_module()
+    assert "optimization_barrier" in jax.jit(lambda: portable(program)(key, x)).lower().as_text()
 
 
 def test_this_machine_would_fuse_them() -> None:

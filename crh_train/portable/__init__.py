@@ -18,7 +18,8 @@ because every way to compute an exactly defined value gives the same bits:
 **What is promised.** One program (one jaxpr, or the serialised StableHLO that a run archives) gives the same bits on
 CPU and GPU, whatever the threads, the instruction set, the optimisation level and, with JAX's automatic sharding, the
 number of devices that an axis is spread over. A NaN that arithmetic makes is 0x7fc00000, and so is any NaN in one array
-with it; denormals count as zero in arithmetic and are never its result; what is only moved keeps its bits.
+with it; denormals count as zero in arithmetic and are never its result; what is only moved keeps its bits, and so does
+what a sort moves beside its keys.
 
 **What is not.** Not the bits of stock JAX: results differ from it within the errors that each module states. Not the
 same bits for two ways to write a sum: (a + b) + c is not a + (b + c), and the sums that each device of a `shard_map`
@@ -36,7 +37,7 @@ primitive to its rule) and `transform` (the walk).
 
 - *moved data* (bits go elsewhere as they are, denormals and NaNs too): all_gather all_to_all broadcast_in_dim
   concatenate copy dce_sink device_put dynamic_slice dynamic_update_slice gather optimization_barrier pad ppermute
-  reshape rev select_n sharding_constraint slice split squeeze stack stage stop_gradient tile transpose unstack
+  reshape rev scatter select_n sharding_constraint slice split squeeze stack stage stop_gradient tile transpose unstack
 - *bits seen* (a float becomes the integer of its bits, or is made of one): bitcast_convert_type
 - *integer* (exact as XLA has them): and axis_index clz mulhi not or population_count reduce_and reduce_or reduce_xor
   shift_left shift_right_arithmetic shift_right_logical xor
@@ -46,7 +47,7 @@ primitive to its rule) and `transform` (the walk).
 - *order-free* (many numbers are combined so that their order cannot matter, or in one fixed tree; integers as XLA has
   them): argmax argmin conv_general_dilated cummax cummin cumprod cumsum dot_general fft pmax pmin psum reduce
   reduce_max reduce_min reduce_prod reduce_sum reduce_window reduce_window_max reduce_window_min reduce_window_sum
-  scatter scatter-add scatter-max scatter-min scatter-mul scatter-sub select_and_gather_add select_and_scatter_add sort
+  scatter-add scatter-max scatter-min scatter-mul scatter-sub select_and_gather_add select_and_scatter_add sort
   top_k
 - *fenced* (fixed IEEE operations, which nothing contracts, reorders or replaces): acos acosh add asin asinh atan atan2
   atanh bessel_i0e bessel_i1e cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 integer_pow lgamma log log1p

@@ -1,8 +1,8 @@
 """Sorting and the k greatest, by ranks (`ranks`): NaN after infinity, the zeros equal, equals in their first order.
 
-A float that is a key leaves as its rank says, so that of zeros it is +0 and of NaN the canonical one; other operands
-are moved as they are. `argsort` and `searchsorted` of `jax.numpy` come down to these. `approx_top_k` has no rule: what
-it finds depends on the machine.
+A float that is a key leaves as its rank says, so that of zeros it is +0 and of NaN the canonical one; the other
+operands of a sort are moved as they are, denormals and NaNs too. `argsort` and `searchsorted` of `jax.numpy` come down
+to these. `approx_top_k` has no rule: what it finds depends on the machine.
 """
 
 import jax
@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from crh_train.portable.ranks import rank, unrank
 from crh_train.portable.scope import Scope
+from crh_train.portable.storage import from_image, to_image
 
 _POSITION_BITS = 32
 
@@ -21,9 +22,11 @@ def sort(scope: Scope, *operands: Array, dimension: int, is_stable: bool, num_ke
     unstable order is each machine's own.
     """
     keys = [_to_key("sort", operand) for operand in operands[:num_keys]]
-    in_order = lax.sort((*keys, *operands[num_keys:]), dimension, is_stable=True, num_keys=num_keys)
+    images = [to_image(operand) for operand in operands[num_keys:]]
+    in_order = lax.sort((*keys, *images), dimension, is_stable=True, num_keys=num_keys)
     keys = [_from_key(key, operand) for key, operand in zip(in_order, operands[:num_keys], strict=False)]
-    return [*keys, *in_order[num_keys:]]
+    moved = zip(in_order[num_keys:], operands[num_keys:], strict=True)
+    return [*keys, *(from_image(image, operand.dtype) for image, operand in moved)]
 
 
 def top_k(scope: Scope, operand: Array, *, k: int, axis: int, is_stable: bool = True) -> list[Array]:

@@ -36,6 +36,7 @@ class Rule(NamedTuple):
     kind: Kind
     apply: Callable[[Scope, core.JaxprEqn, Sequence[Array]], Any]
     reason: str = ""
+    moved: Callable[[core.JaxprEqn], range] = lambda equation: range(0)  # operands that it moves, each to one result
 
 
 def as_it_is(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:

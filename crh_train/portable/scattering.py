@@ -1,7 +1,8 @@
 """Scatters: elements that indices name are added to, multiplied, bounded or overwritten by updates, in every mode.
 
 Sums are exact and extremes compare ranks, so that it does not matter in which order the updates of one element arrive;
-where they overwrite one another the last one stays. The promises `unique_indices` and `indices_are_sorted` are not
+where they overwrite one another the last one stays. Overwriting moves bits; all else is arithmetic, so that denormals
+count as zero also in elements that no index names. The promises `unique_indices` and `indices_are_sorted` are not
 passed on: broken, they would give each machine its own bits.
 """
 
@@ -18,6 +19,7 @@ from crh_train.portable.fences import CANONICAL_NAN, canonical, flush, narrow, w
 from crh_train.portable.fixed_point import at_scale, finite_largest, is_finite_sum, sum_bits, unit_of
 from crh_train.portable.ranks import rank, unrank
 from crh_train.portable.scope import Scope
+from crh_train.portable.storage import from_image, to_image
 
 _HALF_WORD = 32
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
@@ -39,7 +41,7 @@ def scatter_add(
     """operand + the sum of an element's updates, which are rounded to 52 - ⌈log2 n⌉ bits below the largest of all
     finite ones, n updates an element at most, and added exactly; that sum is added in float64 and rounded to float32.
 
-    An element whose updates are none, or cancel, keeps its bits; one with an update that is not finite becomes NaN.
+    An element whose updates are none, or cancel, stays what it is; one with an update that is not finite becomes NaN.
     `update_jaxpr` says no more than the primitive's name.
     """
     if jnp.issubdtype(operand.dtype, jnp.complexfloating):
@@ -94,7 +96,7 @@ def scatter_max(
     unique_indices: bool,
     mode: lax.GatherScatterMode,
 ) -> Array:
-    """The greatest of operand and updates; NaN wins, and an element that nothing exceeds keeps its bits."""
+    """The greatest of operand and updates; NaN wins, and an element that nothing exceeds stays what it is."""
     if jnp.issubdtype(operand.dtype, jnp.complexfloating):
         raise NotImplementedError(f"scatter-max of {operand.dtype}: work on the real and the imaginary part")
     if not jnp.issubdtype(operand.dtype, jnp.floating):
@@ -117,7 +119,7 @@ def scatter_min(
     unique_indices: bool,
     mode: lax.GatherScatterMode,
 ) -> Array:
-    """The least of operand and updates; NaN wins, and an element that nothing undercuts keeps its bits."""
+    """The least of operand and updates; NaN wins, and an element that nothing undercuts stays what it is."""
     if jnp.issubdtype(operand.dtype, jnp.complexfloating):
         raise NotImplementedError(f"scatter-min of {operand.dtype}: work on the real and the imaginary part")
     if not jnp.issubdtype(operand.dtype, jnp.floating):
@@ -140,7 +142,8 @@ def scatter(
     unique_indices: bool,
     mode: lax.GatherScatterMode,
 ) -> Array:
-    """Of the updates of an element the last stays, in row-major order of the indices; XLA leaves open which.
+    """Of the updates of an element the last stays, in row-major order of the indices; XLA leaves open which. Every
+    element has the bits of what it is, denormals and NaNs too.
 
     Raises `NotImplementedError` for `lax.scatter_apply`, which applies a function once for each time an index occurs.
     """
@@ -180,13 +183,14 @@ def _overwrite(
     dimension_numbers: lax.ScatterDimensionNumbers,
     mode: lax.GatherScatterMode,
 ) -> Array:
-    if _once(indices, dimension_numbers) or updates.size == 0:
-        return lax.scatter(operand, indices, updates, dimension_numbers, mode=mode)
     if jnp.issubdtype(operand.dtype, jnp.complexfloating):
         parts = (
             _overwrite(part(operand), indices, part(updates), dimension_numbers, mode) for part in (lax.real, lax.imag)
         )
         return lax.complex(*parts)
+    dtype, operand, updates = operand.dtype, to_image(operand), to_image(updates)
+    if _once(indices, dimension_numbers) or updates.size == 0:
+        return from_image(lax.scatter(operand, indices, updates, dimension_numbers, mode=mode), dtype)
     words = _to_words(updates)
     # The latest update is the greatest of words that have its position above its bits; 0 says that there is none.
     batch = indices.shape[:-1]
@@ -196,7 +200,7 @@ def _overwrite(
     dated = lax.shift_left(positions, lax.full_like(positions, _HALF_WORD)) | words
     nothing = lax.full(operand.shape, 0, jnp.uint64)
     latest = lax.scatter_max(nothing, indices, dated, dimension_numbers, mode=mode)
-    return lax.select(lax.eq(latest, nothing), operand, _from_words(latest, operand.dtype))
+    return from_image(lax.select(lax.eq(latest, nothing), operand, _from_words(latest, operand.dtype)), dtype)
 
 
 def _to_words(x: Array) -> Array:

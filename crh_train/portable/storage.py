@@ -46,6 +46,18 @@ def to_storage(x: Array, dtype: np.dtype) -> Array:
     return to_bfloat16(x) if dtype == jnp.bfloat16 else to_float16(x)
 
 
+def to_image(x: Array) -> Array:
+    """The bits of a real float as an unsigned integer; anything else as it is. Moved like that, they stay the same."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return lax.bitcast_convert_type(x, jnp.uint16 if x.dtype in HALVES else jnp.uint32)
+
+
+def from_image(image: Array, dtype: np.dtype) -> Array:
+    """The inverse of `to_image` for what was of this type."""
+    return lax.bitcast_convert_type(image, dtype) if jnp.issubdtype(dtype, jnp.floating) else image
+
+
 def to_integer(x: Array, dtype: np.dtype) -> Array:
     """float32 -> an integer type: towards zero, the nearest end of the range beyond it, 0 for NaN. As XLA's CPU."""
     if dtype == np.bool_:

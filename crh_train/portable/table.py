@@ -93,6 +93,11 @@ def _flushed(function: Callable[..., Array]) -> Callable[..., Array]:
     return lambda fence, *operands: flush(function(fence, *operands))
 
 
+def _beside_keys(equation: core.JaxprEqn) -> range:
+    """What a sort only moves."""
+    return range(equation.params["num_keys"], len(equation.invars))
+
+
 def _next_after(scope: Scope, equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
     """Of the type's own numbers: the one operation that must know a half type."""
     aval: Any = equation.outvars[0].aval
@@ -231,7 +236,6 @@ _COMBINED: Mapping[str, Callable[..., Array | Sequence[Array]]] = {
     "reduce_window_max": windows.reduce_window_max,
     "reduce_window_min": windows.reduce_window_min,
     "reduce_window_sum": windows.reduce_window_sum,
-    "scatter": scattering.scatter,
     "scatter-add": scattering.scatter_add,
     "scatter-max": scattering.scatter_max,
     "scatter-min": scattering.scatter_min,
@@ -239,7 +243,6 @@ _COMBINED: Mapping[str, Callable[..., Array | Sequence[Array]]] = {
     "scatter-sub": scattering.scatter_sub,
     "select_and_gather_add": windows.select_and_gather_add,
     "select_and_scatter_add": windows.select_and_scatter_add,
-    "sort": ordering.sort,
     "top_k": ordering.top_k,
 }
 
@@ -256,6 +259,8 @@ RULES: Mapping[str, Rule] = {
     "nextafter": Rule(Kind.EXACT, _next_after),
     "integer_pow": of_elements(Kind.FENCED, elementwise.integer_power, "y"),
     "round": of_elements(Kind.EXACT, elementwise.round, "rounding_method"),
+    "scatter": of_arrays(Kind.MOVED, scattering.scatter),
+    "sort": of_arrays(Kind.ORDER_FREE, ordering.sort)._replace(moved=_beside_keys),
     "reduce_precision": of_arrays(Kind.EXACT, sums.reduce_precision),
     **of_each(
         Kind.EXACT,

@@ -36,7 +36,11 @@ def portable(fun: Callable[P, R], *, digits: int = 3) -> Callable[P, R]:
 
     Returns:
       A function of the same arguments. Denormals count as zero in arithmetic and are never its result; a NaN that
-      arithmetic makes is 0x7fc00000. What is only moved keeps its bits.
+      arithmetic makes is 0x7fc00000. What is only moved keeps its bits, and so does what a sort moves beside its keys.
+
+    Inside a jitted function, `jax.jit(lambda: portable(init)(jax.random.key(0)))()`, nothing need be unknown when that
+    is compiled. Only a program that was exported, with parameters then, and is called in a jitted function with what
+    that knows is evaluated too far by XLA: pass such a program's arguments as arguments of the jitted function.
 
     Raises (when called or traced):
       NotPortable: an operation or a type has no portable meaning; it names the primitive and the line that used it.
@@ -124,6 +128,7 @@ def _apply(scope: Scope, equation: core.JaxprEqn, rule: Rule, operands: list[_Va
         if explicit and rule.kind not in (Kind.MOVED, Kind.CONTROL):
             raise NotImplementedError(explicit)
     avals: list[Any] = [variable.aval for variable in equation.outvars]
+    moved = rule.moved(equation)
     if rule.kind is Kind.MOVED:
         floats = [value for value in operands if jnp.issubdtype(value.array.dtype, jnp.inexact)]
         raw, made = any(value.raw for value in floats), any(value.made for value in floats)
@@ -133,12 +138,14 @@ def _apply(scope: Scope, equation: core.JaxprEqn, rule: Rule, operands: list[_Va
         arrays = rule.apply(scope, equation, [_leaving(value) for value in operands])
     else:
         raw, made = False, True
-        results = rule.apply(scope, equation, [_entering(value) for value in operands])
+        given = [value.array if at in moved else _entering(value) for at, value in enumerate(operands)]
+        results = rule.apply(scope, equation, given)
         arrays = [to_storage(array, aval.dtype) for array, aval in zip(results, avals, strict=True)]
     for array, aval in zip(arrays, avals, strict=True):
         if (array.shape, array.dtype) != (aval.shape, aval.dtype):
             raise AssertionError(f"the rule of {equation.primitive.name} made {array.dtype}{array.shape}, not {aval}")
-    return [_Value(array, raw, made) for array in arrays]
+    values = [_Value(array, raw, made) for array in arrays]
+    return [operands[at]._replace(array=value.array) if at in moved else value for at, value in enumerate(values)]
 
 
 def _rule(equation: core.JaxprEqn) -> Rule:
