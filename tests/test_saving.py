@@ -13,6 +13,7 @@ from store_samples import (
     STEPS_PER_EPOCH,
     create_run,
     fail_on,
+    log_diagnoses,
     make_checkpoint,
     make_record,
     make_run_document,
@@ -36,7 +37,10 @@ IDENTITY = Identity(CONFIG, MANIFEST, make_run_document())
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return create_run(tmp_path / "runs")
+    """A run whose session has begun: too short for a diagnosis."""
+    folder = create_run(tmp_path / "runs")
+    log_diagnoses(folder, [])
+    return folder
 
 
 @pytest.fixture
@@ -178,6 +182,7 @@ def test_a_resumed_run_keeps_what_an_undisturbed_one_keeps(
         for number in range(1, 7):
             epoch(writer, saver, number)
     stopped = create_run(tmp_path / "stopped")
+    log_diagnoses(stopped, [])
     with ChronicleWriter(stopped.path, genesis(stopped.run_hash)) as first, saver_of(stopped, first, keep=3) as saver:
         for number in range(1, 4):
             epoch(first, saver, number)

@@ -64,7 +64,13 @@ def test_a_statement_names_every_file_and_the_run(finished: RunFolder) -> None:
     assert set(names) == {
         *("run.json", "config.json", "manifest.json", "environment.json", "program.json", "removed.json"),
         *("chronicle.jsonl", "chronicle.chain", "chronicle.sums", "program/init.exported", "program/step.exported"),
-        *("reports/metrics.json", "reports/summary.md", "reports/SHA256SUMS", "more/inside/notes.txt"),
+        *(
+            "reports/metrics.json",
+            "reports/summary.md",
+            "reports/SHA256SUMS",
+            "more/inside/notes.txt",
+            "continuity.jsonl",
+        ),
         *(f"checkpoints/{stored.path.name}" for stored in finished.checkpoints()),
     }
     assert {each["name"]: each["digest"] for each in document["subject"]}[f"checkpoints/{newest.path.name}"] == {
