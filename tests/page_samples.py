@@ -4,8 +4,11 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from crh_train.replay_report import ReplayReport
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 LIMIT = 120  # seconds after which a browser hangs
@@ -86,3 +89,25 @@ def browse(path: Path, *options: str, profile: Path) -> subprocess.CompletedProc
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What the page made the browser write to its console."""
     return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def replayed_whole(run_hash: str, steps: int, fingerprint: dict[str, Any]) -> ReplayReport:
+    """The verdict of a replay of every step that found no difference."""
+    return ReplayReport(
+        run_hash=run_hash,
+        first_step=0,
+        last_step=steps,
+        steps_compared=steps,
+        checkpoints_compared=1,
+        segments=1,
+        identical=True,
+        program="archived",
+        program_differs=(),
+        promised=True,
+        promise="the same bits are promised",
+        difference=None,
+        arrays=(),
+        final_state="0" * 64,
+        fingerprint=fingerprint,
+        version="0.1.0",
+    )

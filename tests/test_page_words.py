@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import copied
-from page_samples import Page
+from page_samples import Page, replayed_whole
 
 from crh_train.page import Contents, read, render, words
 from crh_train.page.contents import again
-from crh_train.replay_report import ReplayReport
 from crh_train.reports.numbers import label, written
 from crh_train.run_store import RunFolder
 
@@ -82,24 +81,7 @@ def test_on_a_narrow_screen_each_number_of_a_result_is_named(page: Page) -> None
 
 def test_only_the_steps_that_were_replayed_are_called_identical(said: Contents) -> None:
     total = said.run["steps"]
-    report = ReplayReport(
-        run_hash=said.run["run_hash"],
-        first_step=0,
-        last_step=total,
-        steps_compared=3,
-        checkpoints_compared=0,
-        segments=1,
-        identical=True,
-        program="archived",
-        program_differs=(),
-        promised=True,
-        promise="the same bits are promised",
-        difference=None,
-        arrays=(),
-        final_state=None,
-        fingerprint={},
-        version="0.1.0",
-    )
+    report = replayed_whole(said.run["run_hash"], total, {})
 
     def verdict(*spans: tuple[int, int]) -> str:
         found = [dataclasses.replace(report, first_step=first, steps_compared=last - first) for first, last in spans]

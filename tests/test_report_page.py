@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from command_line import EPOCHS, STEPS_PER_EPOCH, contents, copied, crh, document, refused
 from conftest import Made
-from page_samples import Page, browse, complaints
+from page_samples import Page, browse, complaints, replayed_whole
 from PIL import Image
 from store_samples import flip
 
@@ -51,24 +51,7 @@ def page(data: bytes) -> Page:
 
 @pytest.fixture
 def replay_report(finished: RunFolder) -> ReplayReport:
-    return ReplayReport(
-        run_hash=finished.run_hash,
-        first_step=0,
-        last_step=EPOCHS * STEPS_PER_EPOCH,
-        steps_compared=EPOCHS * STEPS_PER_EPOCH,
-        checkpoints_compared=EPOCHS,
-        segments=1,
-        identical=True,
-        program="archived",
-        program_differs=(),
-        promised=True,
-        promise="the same bits are promised",
-        difference=None,
-        arrays=(),
-        final_state="0" * 64,
-        fingerprint=finished.sessions()[0]["fingerprint"],
-        version="0.1.0",
-    )
+    return replayed_whole(finished.run_hash, EPOCHS * STEPS_PER_EPOCH, finished.sessions()[0]["fingerprint"])
 
 
 # --- the page as a file --------------------------------------------------------------------------------------------
