@@ -15,6 +15,8 @@ ELSEWHERE = {
     "compilation_cache.py": "compiled code, which may be deleted at any moment",
     "compose.py": "a temporary folder for Hydra",
     "cli/replay.py": "a scratch folder for the replay",
+    "cli/streams.py": "the null device, for standard streams that are closed",
+    "scratch.py": "which folder is the temporary one; Python tries it once",
     "data/cache.py": "prepared arrays, which may be deleted at any moment",
 }
 

@@ -113,7 +113,7 @@ def test_a_second_signal_changes_nothing(place: str, number: str, env: dict[str,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_many_signals_are_one(number: signal.Signals, env: dict[str, str], tmp_path: Path) -> None:
     """From the first one to the end of the process, which JAX has a part in; whatever of it they meet."""
-    body = ["import jax", "open('ready', 'w').close()", "while True: jax.numpy.ones(3).sum()"]
+    body = ["import jax", "os.mkdir('ready')", "while True: jax.numpy.ones(3).sum()"]
     words = waiting(body, tmp_path)
     with subprocess.Popen(words, env=env, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as process:
         while process.poll() is None:
