@@ -39,8 +39,8 @@ def test_a_part_that_can_take_them_all_takes_them() -> None:
     assert (unet.name, unet.channels, unet.pools) == ("unet3d", 32, 4)
 
 
-@pytest.mark.parametrize("name", choices(PACKAGED))
-def test_every_choice_can_stand_for_another_in_every_configuration(name: str) -> None:
+@pytest.mark.parametrize("name", ["fastmri_unet", "temporal", "tissue_3d", "tissue_linear"])
+def test_every_choice_can_stand_for_another_in_a_configuration_that_sets_values_of_its_own(name: str) -> None:
     for group in PARTS:
         for pick in choices(PACKAGED, group):
             part = getattr(composed(name, f"{group}={pick}"), group)

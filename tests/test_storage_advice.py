@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import LIMIT, TINY, contents, copied, crh, refused
 from conftest import Made
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from crh_train.run_store import RunFolder
 
@@ -70,7 +72,9 @@ def test_what_is_written_elsewhere_can_go_elsewhere(store: RunFolder, env: dict[
 def test_what_was_stopped_half_way_says_so(store: RunFolder, env: dict[str, str], tmp_path: Path) -> None:
     said = refused(limited(0, "gc", "--keep", "2", env=env, cwd=tmp_path), 3)
     assert said.endswith(f"{FULL}what is gone is written down; see to the disk, then give the command again")
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "key"], check=True)
+    (tmp_path / "key").write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     said = refused(limited(0, "sign", store.name, "--key", "key", env=env, cwd=tmp_path), 3)
     assert said.endswith(f"{FULL}nothing was signed: see to the disk, then sign again")
 
